@@ -1,0 +1,5 @@
+"""Linear algebra on distributed arrays."""
+
+from ._version import __version__
+
+__all__ = ["__version__"]
