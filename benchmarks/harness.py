@@ -1,0 +1,328 @@
+"""Run the same operations in this stack, in Heat and in one-process libraries, side by side.
+
+A benchmark script lists `Case` objects and calls `main(CASES, __file__)`. The driver (one plain process)
+starts the script again as a *worker*, once per contender and round, in turn, so that a slow minute of the
+machine hits all of them:
+
+=========  =========================================================  =======================
+contender  started as                                                 threads
+=========  =========================================================  =======================
+ours       ``mpiexec -n 2`` with this Python                          1 per rank
+ours-1     one process, this Python                                   1
+heat       ``mpiexec -n 2`` with ``--heat-python`` (if given)         1 per rank
+peers      one process, this Python: scikit-learn, NumPy, torch       2
+=========  =========================================================  =======================
+
+The figure of a case is the median over rounds of the medians over repetitions. This module must import
+with NumPy alone: the Heat environment holds nothing of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+RANKS = 2
+PEER_THREADS = 2
+TIMEOUT = 900.0
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Time of one step: (time of `long` - time of `short`) / `steps`, for steps that cannot run alone."""
+
+    long: Run
+    short: Run
+    steps: int
+
+
+@dataclass(frozen=True)
+class Env:
+    """What a set-up function gets: the library under test and a folder with the prepared files."""
+
+    lib: Any
+    data: Path
+
+
+Setup = Callable[[Env], "Run | Difference"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation and how each contender does it.
+
+    Parameters
+    ----------
+    name, size : text for the table.
+    spmd : set-up for ours and Heat where both understand the same code; `ours`, `heat` override it.
+    single : set-up for ours on one rank.
+    peers : library name -> set-up, in one process.
+    heat_target : ours must be at least this many times faster than Heat.
+    peer_target : the same for the fastest peer.
+    over_us : instead of the two: microseconds that `single` may cost more than the fastest peer.
+    prepare : called once with the data folder before anything runs.
+    reps : repetitions per round (fewer where they would take longer than a second and a half).
+    """
+
+    name: str
+    size: str
+    spmd: Setup | None = None
+    ours: Setup | None = None
+    heat: Setup | None = None
+    single: Setup | None = None
+    peers: dict[str, Setup] = field(default_factory=dict)
+    heat_target: float | None = None
+    peer_target: float | None = None
+    over_us: float | None = None
+    prepare: Callable[[Path], None] | None = None
+    reps: int = 15
+
+    def setup(self, contender: str) -> dict[str, Setup]:
+        """Name in the results -> set-up function, for one contender."""
+        if contender == "peers":
+            return dict(self.peers)
+        chosen = {
+            "ours": self.ours or self.spmd,
+            "heat": self.heat or self.spmd,
+            "ours-1": self.single,
+        }[contender]
+        return {contender: chosen} if chosen is not None else {}
+
+
+# ---------------------------------------------------------------------------------------------- measuring
+
+
+def _world() -> Any:
+    """COMM_WORLD if this process was started by mpiexec, else None."""
+    launched = any(name in os.environ for name in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"))
+    return importlib.import_module("mpi4py.MPI").COMM_WORLD if launched else None
+
+
+def _time_once(run: Run, world: Any) -> float:
+    """Seconds from a common start until the last rank is done."""
+    if world is not None:
+        world.Barrier()
+    start = time.perf_counter()
+    run()
+    if world is not None:
+        world.Barrier()
+    return time.perf_counter() - start
+
+
+def time_run(run: Run | Difference, world: Any = None, reps: int = 15, budget: float = 1.5) -> float:
+    """Median seconds of `run` after a first, uncounted call; the same number of repetitions on every rank."""
+    if isinstance(run, Difference):
+        _time_once(run.short, world)
+        long, short = [], []
+        for _ in range(max(3, min(reps, 5))):
+            long.append(_time_once(run.long, world))
+            short.append(_time_once(run.short, world))
+        return max(statistics.median(long) - statistics.median(short), 0.0) / run.steps
+    first = _time_once(run, world)
+    if first < 1e-3:  # short calls: many per sample, so that the clock and the barrier do not count
+        number = 1000 if first < 1e-4 else 100
+        if world is not None:
+            number = world.bcast(number)
+        return _time_many(run, number, world)
+    count = 1 if first > 2 * budget else max(3, min(reps, int(budget / first)))
+    if world is not None:
+        count = world.bcast(count)
+    return statistics.median(_time_once(run, world) for _ in range(count))
+
+
+def _time_many(run: Run, number: int, world: Any) -> float:
+    """Median over 7 samples of the mean seconds of `number` calls."""
+
+    def many() -> None:
+        for _ in range(number):
+            run()
+
+    return statistics.median(_time_once(many, world) for _ in range(7)) / number
+
+
+def _work(cases: list[Case], contender: str, data: Path, out: Path) -> None:
+    """Measure every case for one contender; rank 0 writes {case: {name: seconds}} to `out`."""
+    world = _world()
+    lib = importlib.import_module({"heat": "heat", "peers": "numpy"}.get(contender, "ht_meta"))
+    if contender == "peers":
+        importlib.import_module("torch").set_num_threads(PEER_THREADS)
+    results: dict[str, dict[str, float]] = {}
+    for case in cases:
+        for name, setup in case.setup(contender).items():
+            try:
+                seconds = time_run(setup(Env(lib, data)), world, case.reps)
+            except Exception as error:  # one missing operation must not hide the other figures
+                print(f"{case.name}: {name}: {error!r}", file=sys.stderr)
+                continue
+            results.setdefault(case.name, {})[name] = seconds
+    if world is None or world.rank == 0:
+        out.write_text(json.dumps(results))
+
+
+# ---------------------------------------------------------------------------------------------- driving
+
+
+def _torchvision_stand_in(folder: Path) -> None:
+    """The two names that Heat needs to import where torchvision has no build for this torch."""
+    package = folder / "torchvision"
+    (package / "transforms").mkdir(parents=True)
+    (package / "__init__.py").write_text("from . import datasets, transforms\n")
+    (package / "datasets.py").write_text("class MNIST:\n    pass\n")
+    (package / "transforms" / "__init__.py").write_text("class Compose:\n    pass\n")
+
+
+def _command(contender: str, script: str, heat_python: str | None) -> list[str]:
+    """The command line that starts a worker, without the worker's own options."""
+    python = heat_python if contender == "heat" else sys.executable
+    launch = []
+    if contender in ("ours", "heat"):
+        beside = Path(python).parent / "mpiexec"
+        mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+        if mpiexec is None:
+            raise SystemExit(f"benchmarks: no mpiexec beside {python} or on PATH; run: pip install mpich")
+        launch = [mpiexec, "-n", str(RANKS)]
+    return [*launch, python, script, "--worker", contender]
+
+
+def _start(contender: str, script: str, args: argparse.Namespace, work: Path) -> dict[str, dict[str, float]]:
+    """Run one worker to its end and return what it measured; empty (with a message) where it failed."""
+    threads = str(PEER_THREADS if contender == "peers" else 1)
+    env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    env["OPENBLAS_NUM_THREADS"] = threads
+    if contender == "heat":
+        env["PYTHONPATH"] = str(work / "stand-in")
+    out = work / f"{contender}.json"
+    out.unlink(missing_ok=True)
+    command = [
+        *_command(contender, script, args.heat_python),
+        "--data",
+        str(work / "data"),
+        "--out",
+        str(out),
+    ]
+    if args.only:
+        command += ["--only", *args.only]
+    done = subprocess.run(command, env=env, timeout=TIMEOUT, text=True, capture_output=True)
+    if done.returncode or not out.exists():
+        print(f"{contender}: failed ({done.returncode})\n{done.stderr[-3000:]}", file=sys.stderr)
+        return {}
+    if done.stderr.strip():
+        print(done.stderr.strip(), file=sys.stderr)
+    return json.loads(out.read_text())
+
+
+def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """All rounds of all contenders; {case: {name: median seconds}}."""
+    contenders = [name for name in ("ours", "heat", "peers", "ours-1") if any(c.setup(name) for c in cases)]
+    if not args.heat_python and "heat" in contenders:
+        contenders.remove("heat")
+    samples: dict[str, dict[str, list[float]]] = {case.name: {} for case in cases}
+    with tempfile.TemporaryDirectory(prefix="ht-bench-") as folder:
+        work = Path(folder)
+        (work / "data").mkdir()
+        _torchvision_stand_in(work / "stand-in")
+        for case in cases:
+            if case.prepare is not None:
+                case.prepare(work / "data")
+        for number in range(args.rounds):
+            for contender in contenders:
+                print(f"round {number + 1} of {args.rounds}: {contender}", file=sys.stderr)
+                for case, figures in _start(contender, script, args, work).items():
+                    for name, seconds in figures.items():
+                        samples[case].setdefault(name, []).append(seconds)
+    return {
+        case: {name: statistics.median(values) for name, values in figures.items()}
+        for case, figures in samples.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------- reporting
+
+
+def _seconds(value: float | None) -> str:
+    """A time with three digits and a unit."""
+    if value is None:
+        return "–"
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if value * factor >= 1 or unit == "µs":
+            return f"{value * factor:.3g} {unit}"
+    raise AssertionError("unreachable: every time has a unit")
+
+
+def _ratio(other: float | None, ours: float | None, target: float | None) -> str:
+    """'52x (40x: yes)': how many times faster ours is, and whether that reaches the target."""
+    if other is None or not ours:
+        return "–" if target is None else f"– (target {target:g}x)"
+    factor = other / ours
+    if target is None:
+        return f"{factor:.3g}x"
+    return f"{factor:.3g}x (target {target:g}x: {'yes' if factor >= target else '**no**'})"
+
+
+def table(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
+    """Markdown table of the results: times, ratios, targets."""
+    lines = [
+        f"| operation | ours, {RANKS} ranks x 1 thread | Heat, the same | best of one process x "
+        f"{PEER_THREADS} threads | Heat / ours | best / ours |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in cases:
+        figures = results.get(case.name, {})
+        ours, heat = figures.get("ours", figures.get("ours-1")), figures.get("heat")
+        peers = {name: figures[name] for name in case.peers if name in figures}
+        best = min(peers, key=peers.get, default=None)
+        best_time = peers.get(best)
+        against = _ratio(best_time, ours, case.peer_target)
+        if case.over_us is not None and ours is not None and best_time is not None:
+            over = (ours - best_time) * 1e6
+            verdict = "yes" if over <= case.over_us else "**no**"
+            against = f"+{over:.3g} µs (target +{case.over_us:g} µs: {verdict})"
+        title = f"{case.name} ({case.size}){'' if case.single is None else ' on one rank'}"
+        lines.append(
+            f"| {title} | {_seconds(ours)} "
+            f"| {_seconds(heat)} | {_seconds(best_time)}{f' {best}' if best else ''} "
+            f"| {_ratio(heat, ours, case.heat_target)} | {against} |"
+        )
+    return "\n".join(lines)
+
+
+def _arguments(script: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=Path(script).name, description=__doc__.split("\n")[0])
+    parser.add_argument("--heat-python", help="Python of an environment that holds Heat and an MPI")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all contenders (3)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only cases whose name contains one of these"
+    )
+    parser.add_argument("--json", type=Path, help="also write the seconds to this file")
+    parser.add_argument("--worker", choices=["ours", "ours-1", "heat", "peers"], help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main(cases: list[Case], script: str) -> None:
+    """Entry point of a benchmark script, as driver and as worker."""
+    args = _arguments(script)
+    if args.only:
+        cases = [case for case in cases if any(word in case.name for word in args.only)]
+    if args.worker:
+        _work(cases, args.worker, args.data, args.out)
+        return
+    results = _drive(cases, script, args)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1))
+    print(table(cases, results))
