@@ -75,7 +75,7 @@ class Driver:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item, nextitem):
-        """Run a marked item on its ranks; leave all others, and single ranks without a launcher, to pytest."""
+        """Run a marked item on its ranks; leave the others, and one rank without a launcher, to pytest."""
         ranks = item_ranks(item)
         if item.get_closest_marker("mpi") is None or (ranks == 1 and self.launcher is None):
             return None
@@ -143,7 +143,7 @@ class Driver:
                 }
             )
 
-    # -- groups --------------------------------------------------------------------------------------------------
+    # -- groups --
 
     def get_group(self, ranks):
         """Return the group of this many ranks; the one before, if of another size, ends first."""

@@ -4,8 +4,10 @@ Knows processes, sockets and time limits; knows nothing of reports (`pytest_verd
 (`pytest_plugin`).
 """
 
+import contextlib
 import os
 import pickle
+import re
 import secrets
 import selectors
 import shlex
@@ -23,6 +25,10 @@ from .pytest_worker import RANK_VARIABLES, TOKEN_VARIABLE, Channel, is_token
 
 START_LIMIT = 120.0  # seconds for imports and collection in the workers, which do not count for a test
 END_LIMIT = 5.0  # seconds for MPI_Finalize and the exit handlers
+# How launchers and libraries name the rank that ended a job: MPICH's abort, Open MPI's exit, loss and abort.
+CULPRITS = re.compile(
+    r"\(rank (\d+) in comm|@\d+,(\d+)\]\s+Exit code|process rank (\d+)|invoked on rank (\d+)"
+)
 INHERITED = ("PMI_", "PMIX_", "OMPI_COMM_WORLD", "HYDI_", "PRTE_")  # a surrounding launcher's marks
 
 
@@ -43,23 +49,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Launcher:
-    """The mpiexec that starts groups: its command and whether it is Open MPI's."""
+    """The mpiexec that starts groups: its command and the flags its kind needs."""
 
     command: tuple[str, ...]
-    is_open_mpi: bool
+    flags: tuple[str, ...] = ()
 
     def arguments(self, ranks):
         """Return the command line up to the program."""
-        extra = ("--allow-run-as-root", "--oversubscribe") if self.is_open_mpi else ()
-        return [*self.command, *extra, "-n", str(ranks)]
+        return [*self.command, *self.flags, "-n", str(ranks)]
 
 
 def find_launcher():
-    """Return the `Launcher`: HT_MPIEXEC, else mpiexec beside this Python, else on PATH; `None` if there is none."""
+    """Return the `Launcher` of HT_MPIEXEC, beside this Python or on PATH; `None` if there is none."""
     command = tuple(shlex.split(os.environ.get("HT_MPIEXEC", "")))
     if not command:
-        beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
-        path = beside or shutil.which("mpiexec")
+        path = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
         if path is None:
             return None
         command = (path,)
@@ -69,8 +73,18 @@ def find_launcher():
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    words = (told.stdout + told.stderr).lower()
-    return Launcher(command, any(word in words for word in ("open mpi", "openrte", "open-mpi", "prrte")))
+    return Launcher(command, launcher_flags(told.stdout + told.stderr))
+
+
+def launcher_flags(version):
+    """Return the flags for a launcher that describes itself by `version`."""
+    words = version.lower()
+    if any(word in words for word in ("open mpi", "openrte", "open-mpi", "prrte")):
+        return ("--allow-run-as-root", "--oversubscribe")
+    if "hydra build details" in words:
+        # When a rank dies the others stay, to be asked: hydra would kill them and hide who was first.
+        return ("-disable-auto-cleanup",)
+    return ()
 
 
 def worker_environment(token):
@@ -109,7 +123,7 @@ class Group:
             self.kill()
             raise
 
-    # -- start ---------------------------------------------------------------------------------------------------
+    # -- start --
 
     def _start(self, launcher, setup):
         token = secrets.token_hex(16)
@@ -127,7 +141,7 @@ class Group:
                     stdout=None if shown else log,
                     stderr=None if shown else log,
                     env=worker_environment(token),
-                    start_new_session=True,  # Ctrl-C reaches the driver only, which then ends the group in order
+                    start_new_session=True,  # Ctrl-C reaches the driver only, which ends the group
                 )
             deadline = time.monotonic() + START_LIMIT
             while len(self.channels) < self.ranks:
@@ -168,9 +182,8 @@ class Group:
         if self.process.poll() is not None:
             raise GroupError(f"mpiexec ended with code {self.process.returncode}:\n{self.log_tail(0)}")
         if time.monotonic() > deadline:
-            raise GroupError(
-                f"{len(self.channels)} of {self.ranks} ranks came up in {START_LIMIT:g} s:\n{self.log_tail(0)}"
-            )
+            text = f"{len(self.channels)} of {self.ranks} ranks came up in {START_LIMIT:g} s"
+            raise GroupError(f"{text}:\n{self.log_tail(0)}")
 
     def _wait_ready(self, deadline):
         waiting = set(self.channels)
@@ -196,21 +209,21 @@ class Group:
                 result.append((rank, None))
         return result
 
-    # -- one test ------------------------------------------------------------------------------------------------
+    # -- one test --
 
     def run(self, nodeid, following, *, timeout, grace):
         """Run one test on all ranks; return ({rank: Attempt}, text of mpiexec's output, [warnings]).
 
-        Ends when all ranks are done, `grace` seconds after the first rank that failed or was lost, or after `timeout`
-        seconds. A rank that is not done then has `problem` and `stack`; the group must be killed by the caller.
+        Ends when all ranks are done, `grace` seconds after the first rank that failed or was lost, or after
+        `timeout` seconds. Ranks that are not done then have `problem` and `stack`; the caller kills the group.
         """
         self._count += 1
         self._warnings = []
         shared = self.directory / f"shared{self._count}"
         shared.mkdir()
         start = self.log.stat().st_size
-        for path in (self.directory / "stacks").iterdir():
-            os.truncate(path, 0)
+        for rank in self.channels:
+            self._clear_stack(rank)
         order = {"id": self._count, "nodeid": nodeid, "next": following, "shared": str(shared)}
         attempts = {rank: Attempt() for rank in self.channels}
         for rank, channel in self.channels.items():
@@ -218,15 +231,17 @@ class Group:
                 channel.send(order)
             except OSError:
                 attempts[rank].problem = "was gone before the test began"
-        self._collect(attempts, timeout, grace)
+        lost = self._collect(attempts, timeout, grace)
+        self._mark_lost(attempts, lost, start)
         return attempts, self.log_tail(start), self._warnings
 
     def _collect(self, attempts, timeout, grace):
+        """Take the ranks' messages until all are done or the time is up; return the ranks lost, in order."""
         deadline, reason = time.monotonic() + timeout, f"did not end within {timeout:g} s"
         open_ranks = {rank for rank, attempt in attempts.items() if attempt.problem is None}
         is_hurt = len(open_ranks) < len(attempts)
+        lost = []
         while open_ranks and time.monotonic() < deadline:
-            lost = []
             for rank, messages in self._poll(open_ranks, deadline - time.monotonic()):
                 attempt = attempts[rank]
                 if messages is None:
@@ -240,11 +255,11 @@ class Group:
                     if time.monotonic() + grace < deadline:
                         deadline = time.monotonic() + grace
                         reason = f"did not end within {grace:g} s after rank {rank} failed"
-            self._mark_lost(attempts, lost)
         for rank in open_ranks:
             attempts[rank].problem = reason
         for rank, text in self.stacks(open_ranks).items():
             attempts[rank].stack = text
+        return lost
 
     def _take(self, attempt, messages):
         for message in messages:
@@ -264,24 +279,29 @@ class Group:
         """Tell whether a rank has left the common path: the others may wait for it in vain."""
         return attempt.problem is not None or any(report["outcome"] != "passed" for report in attempt.reports)
 
-    def _mark_lost(self, attempts, lost):
-        """Name what ended the ranks just lost. A launcher kills the others a moment later: the first one is meant."""
-        is_first = not any(attempt.culprit for attempt in attempts.values())
+    def _mark_lost(self, attempts, lost, start):
+        """Find out which of the ranks that are gone ended by themselves; the launcher ended the others."""
+        if not lost:
+            return
+        if len(lost) == self.ranks:  # the launcher is about to say more
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0)
         for rank in lost:
-            attempt = attempts[rank]
-            attempt.stack = self._read_stack(rank)
-            attempt.problem = "ended together with the group"
+            attempts[rank].stack = self._read_stack(rank)
+            attempts[rank].problem = "ended together with the group"
         crashed = [rank for rank in lost if attempts[rank].stack.startswith("Fatal Python error")]
-        for rank in crashed or (lost if is_first else []):
+        named = [int(next(filter(None, found))) for found in CULPRITS.findall(self.log_tail(start))]
+        for rank in crashed or [rank for rank in named if rank in lost][:1] or lost[:1]:
             attempts[rank].culprit = True
             first_line = attempts[rank].stack.partition("\n")[0]
-            attempts[rank].problem = f"died: {first_line or 'the process ended without a word'}"
+            attempts[rank].problem = f"died: {first_line or 'the process ended (exit, signal or MPI_Abort)'}"
 
-    # -- stacks, log, end ----------------------------------------------------------------------------------------
+    # -- stacks, log, end --
 
     def stacks(self, ranks):
         """Return {rank: Python stacks} by asking each rank's faulthandler with a signal."""
         for rank in ranks:
+            self._clear_stack(rank)  # hydra sends this signal too, when a rank dies
             self._signal(rank, signal.SIGUSR1)
         deadline, sizes = time.monotonic() + 1.0, None
         while ranks and time.monotonic() < deadline:
@@ -292,9 +312,13 @@ class Group:
             sizes = now
         return {rank: self._read_stack(rank) for rank in ranks}
 
+    def _clear_stack(self, rank):
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(self.directory / "stacks" / f"rank{rank}.txt", 0)
+
     def _read_stack(self, rank):
         path = self.directory / "stacks" / f"rank{rank}.txt"
-        return path.read_text(errors="replace").lstrip("\0") if path.exists() else ""
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def _signal(self, rank, number):
         """Send a signal to one of our ranks; one that is gone already is as good."""
@@ -310,7 +334,7 @@ class Group:
         """Return the end of what mpiexec and the ranks wrote outside pytest's capture since byte `start`."""
         with open(self.log, "rb") as log:
             log.seek(start)
-            return log.read()[-limit:].decode(errors="replace").strip()
+            return log.read()[-limit:].decode(errors="replace").replace("\0", "").strip()
 
     def close(self):
         """End the group in order: workers tear down and finalize. Returns whether that went well."""
@@ -319,10 +343,8 @@ class Group:
                 channel.send(None)
             except OSError:
                 break
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(END_LIMIT)
-        except subprocess.TimeoutExpired:
-            pass
         is_well = self.process.poll() == 0
         self.kill()
         return is_well

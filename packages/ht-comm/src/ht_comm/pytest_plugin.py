@@ -1,8 +1,8 @@
 """pytest plugin: run tests marked `mpi` on groups of 1, 2, 3, 4 ranks from one ordinary pytest run.
 
-A serial pytest collects, sorts and reports; the ranks live in one `mpiexec -n N` group that is kept while tests
-need N ranks. This module holds what pytest must see at start-up: options, marker, parametrisation, fixtures. It
-imports neither MPI nor torch, and loads `pytest_driver` only when a marked test was collected.
+A serial pytest collects, sorts and reports; the ranks live in one `mpiexec -n N` group that is kept while
+tests need N ranks. This module holds what pytest must see at start-up: options, marker, parametrisation,
+fixtures. It imports neither MPI nor torch, and loads `pytest_driver` only when a marked test was collected.
 """
 
 import os
@@ -127,8 +127,8 @@ def comm(request):
     started = 1 if topology is None else topology["size"]
     if communicator.size != started:
         pytest.fail(
-            f"comm: mpiexec started {started} rank(s) but ht_comm.world() has {communicator.size}: the launcher and "
-            f"the MPI library that mpi4py loads differ; set HT_MPIEXEC to the library's own mpiexec "
+            f"comm: ht_comm.world() must have the {started} rank(s) that were started, got {communicator.size}: "
+            "mpiexec and the MPI library that mpi4py loads differ; set HT_MPIEXEC to the library's own "
             f"(now {os.environ.get('HT_MPIEXEC') or 'found by search'})",
             pytrace=False,
         )

@@ -119,7 +119,7 @@ def merge_parts(parts):
 
 
 def cut_stack(text):
-    """Cut faulthandler's text to the test: nothing of pytest below it, no thread that is only the machinery's."""
+    """Cut faulthandler's text to the test: no frames of pytest below it, no thread of the machinery."""
     head, blocks = [], []
     for line in text.splitlines():
         if line.startswith(("Thread 0x", "Current thread 0x")):
@@ -144,6 +144,7 @@ def cut_stack(text):
 def synthetic_part(rank, attempt, location):
     """Return the `Part` of a rank that did not end: what happened to it and where it was."""
     stack = cut_stack(attempt.stack)
+    stack = stack.removeprefix(attempt.problem.removeprefix("died: ")).strip()
     text = f"{attempt.problem}\n{stack}".strip()
     message = attempt.problem.splitlines()[0]
     key = (message, re.sub(r"[Tt]hread 0x\w+", "thread", stack))
@@ -179,8 +180,8 @@ def merge(item, size, attempts, reports, output=""):
     for rank, attempt in attempts.items():
         if attempt.problem is not None:
             stuck[_reached(reports[rank])][rank] = synthetic_part(rank, attempt, item.location)
-    # The culprit first: the others only followed.
-    order = sorted(attempts, key=lambda rank: (not attempts[rank].culprit, rank))
+    # Causes first, then the ranks that only waited for them.
+    order = sorted(attempts, key=lambda rank: (not attempts[rank].culprit, not attempts[rank].done, rank))
 
     result = []
     setup_parts = _failures("setup", phases, stuck, order)

@@ -1,7 +1,7 @@
 """One rank of a test group: take test names from the driver, run them, send the reports back.
 
-Started by path (`python -P pytest_worker.py HOST:PORT` under mpiexec), so that pytest can be configured before
-`ht_comm` is imported. It imports no MPI: only the tests do. While idle it waits in `recv`.
+Started by path (`python -P pytest_worker.py HOST:PORT` under mpiexec), so that pytest can be configured
+before `ht_comm` is imported. It imports no MPI: only the tests do. While idle it waits in `recv`.
 """
 
 import faulthandler
@@ -98,7 +98,7 @@ def is_token(sock, token):
 
 
 def listen(channel, inbox):
-    """Put the driver's messages into `inbox`; leave at once when the driver is gone, even amid a dead-lock."""
+    """Put the driver's messages into `inbox`; leave at once when the driver is gone, dead-locked or not."""
     while True:
         try:
             messages = channel.receive()
@@ -115,7 +115,7 @@ class Worker:
         self.channel = channel
         self.inbox = inbox
         self.topology = topology
-        self.stacks = open(stacks, "w")  # noqa: SIM115 - lives as long as the process: faulthandler writes to it
+        self.stacks = open(stacks, "a")  # noqa: SIM115 - lives as long as the process: faulthandler writes to it
         self.collect_errors = []
         self.current = None
 
@@ -173,7 +173,7 @@ class Worker:
 def main(address):
     """Connect, configure pytest as the driver says, and run its tests."""
     token = os.environ.pop(TOKEN_VARIABLE)
-    rank, size = find_rank(os.environ)
+    rank, _ = find_rank(os.environ)
     channel = connect(address, token, rank)
     messages = []
     while not messages:
