@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ if os.environ.get("PIP_FIND_LINKS"):
 if os.environ.get("PIP_INDEX_URL"):
     os.environ.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
 for _variable in ("UV_CONSTRAINT", "PIP_CONSTRAINT"):
-    os.environ.setdefault(_variable, str(ROOT / "constraints.txt"))
+    os.environ.setdefault(_variable, "constraints.txt")  # relative: the variable is cut at spaces
 # uv installs no byte code. Where Python may not write it either, each rank compiles torch at each start.
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 
@@ -111,7 +112,7 @@ def _mpiexec(python: str) -> str:
 
 def _pytest(session: nox.Session, python: str, *args: str, env: dict[str, str] | None = None) -> None:
     """Run pytest with the interpreter and the MPI launcher of one environment."""
-    settings = {**PYTEST_ENV, "HT_MPIEXEC": _mpiexec(python), **(env or {})}
+    settings = {**PYTEST_ENV, "HT_MPIEXEC": shlex.quote(_mpiexec(python)), **(env or {})}
     session.run(python, "-m", "pytest", *args, env=settings, external=True)
 
 
