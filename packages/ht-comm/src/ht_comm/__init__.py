@@ -1,5 +1,56 @@
-"""Bytes between ranks: communicators, collectives and redistribution for NumPy arrays and torch tensors."""
+"""Bytes between ranks: communicators, collectives and redistribution for NumPy arrays and torch tensors.
 
+Importing this package neither initialises MPI nor imports torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from . import config, threads
 from ._version import __version__
+from .communicator import Communicator
+from .current import get_comm, self_, use_comm, world
+from .errors import CommError
+from .failure import install_excepthook
+from .point_to_point import Request
+from .serial import SerialComm
+from .thread import ThreadComm, spmd
+from .trace import Event, Trace
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .mpi import MPIComm as MPIComm
+    from .redistribute import plan_redistribution as plan_redistribution
+
+__all__ = [
+    "CommError",
+    "Communicator",
+    "Event",
+    "MPIComm",
+    "Request",
+    "SerialComm",
+    "ThreadComm",
+    "Trace",
+    "__version__",
+    "config",
+    "get_comm",
+    "install_excepthook",
+    "plan_redistribution",
+    "self_",
+    "spmd",
+    "threads",
+    "use_comm",
+    "world",
+]
+
+# MPIComm brings mpi4py, which initialises MPI: only on first use.
+_LAZY = {"MPIComm": "mpi", "plan_redistribution": "redistribute"}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

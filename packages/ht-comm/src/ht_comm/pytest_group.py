@@ -215,7 +215,7 @@ class Group:
         """Run one test on all ranks; return ({rank: Attempt}, text of mpiexec's output, [warnings]).
 
         Ends when all ranks are done, `grace` seconds after the first rank that failed or was lost, or after
-        `timeout` seconds. Ranks that are not done then have `problem` and `stack`; the caller kills the group.
+        `timeout` seconds. Ranks that are not done then have `problem` and `stack`; the caller kills it.
         """
         self._count += 1
         self._warnings = []

@@ -1,0 +1,78 @@
+"""An exception on one rank ends the job, with one traceback that names the rank.
+
+Without this the failing rank waits in ``MPI_Finalize`` for the others, and they in their next collective for it:
+the job hangs and says nothing.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from types import TracebackType
+
+_installed = False
+# A rank other than 0 waits this long (seconds) before it reports. If all ranks fail alike, rank 0 has
+# reported and ended the job by then, and the error is seen once.
+_FIRST_DELAY, _SPREAD = 0.25, 0.75
+
+
+def install_excepthook() -> bool:
+    """Let an uncaught exception on any rank (in any of its threads) end the job.
+
+    Called when the world of more than one MPI rank is made. ``HT_COMM_HOOK=0`` keeps the hooks as they are.
+
+    Returns
+    -------
+    bool
+        Whether the hooks are in place.
+    """
+    global _installed
+    if not _installed and os.environ.get("HT_COMM_HOOK", "1") != "0":
+        sys.excepthook = _on_exception
+        threading.excepthook = _on_thread_exception
+        _installed = True
+    return _installed
+
+
+def _on_thread_exception(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        _on_exception(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from mpi4py import MPI
+
+    if MPI.Is_finalized():
+        sys.__excepthook__(kind, error, trace)
+        return
+    rank, size = MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
+    if rank:
+        time.sleep(_FIRST_DELAY + _SPREAD * rank / size)
+    if kind is not KeyboardInterrupt:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                # A closed or absent stream must not keep the traceback from being seen.
+                continue
+        _write(report(kind, error, trace, rank, size))
+    MPI.COMM_WORLD.Abort(1)
+
+
+def report(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, rank: int, size: int
+) -> str:
+    """Return the traceback as text, each line tagged with the rank."""
+    lines = [f"uncaught {kind.__name__} on rank {rank} of {size} ({socket.gethostname()}); ending the job"]
+    for entry in traceback.format_exception(kind, error, trace):
+        lines += entry.splitlines()
+    return "".join(f"[rank {rank}] {line}\n" for line in lines)
+
+
+def _write(text: str) -> None:
+    """Write at once: lines of several ranks must not be mixed."""
+    data = text.encode(errors="backslashreplace")
+    while data:
+        data = data[os.write(2, data) :]

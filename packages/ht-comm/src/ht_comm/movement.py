@@ -1,0 +1,390 @@
+"""Collectives that move data without changing it: bcast, allgather(v), gatherv, scatterv, alltoallv."""
+
+import math
+
+from .buffers import (
+    KINDS,
+    Array,
+    Buffer,
+    NumpyKind,
+    check_like,
+    check_target,
+    check_writable,
+    inspect,
+    landing,
+    landing_blocks,
+    pack,
+    pack_blocks,
+)
+from .point_to_point import MAX_TAG, wait_all
+from .trace import traced
+
+# Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its own,
+# so consecutive collectives may share one.
+TAG_GATHER, TAG_SCATTER, TAG_ALLTOALL, TAG_REDISTRIBUTE = range(MAX_TAG, MAX_TAG + 4)
+
+
+class Movement:
+    """The data-moving methods of a communicator."""
+
+    @traced
+    def bcast(self, x: Array, root: int = 0) -> Array:
+        """Copy the root's array into the array of every other rank, in place.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            Sent on the root, overwritten elsewhere.
+        root : int
+            The rank whose values are sent.
+
+        Returns
+        -------
+        array
+            `x` itself.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` from the root (one per `config.slice_bytes`).
+        """
+        kind, dtype = inspect("bcast", "x", x)
+        self._check_root("bcast", root)
+        if self.size == 1:
+            return x
+        if self.rank == root:
+            self._bcast_slices(pack(x, kind, dtype), root)
+        else:
+            check_writable("bcast", "x", x, kind)
+            buffer, finish = landing(x, kind, dtype)
+            self._bcast_slices(buffer, root)
+            if finish is not None:
+                finish()
+        return x
+
+    @traced
+    def allgather(self, x: Array, *, axis: int = 0, out: Array | None = None) -> Array:
+        """Concatenate the arrays of all ranks, which have equal shapes, along an axis; every rank gets the result.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            This rank's block.
+        axis : int
+            The axis of concatenation.
+        out : array, optional
+            Receives the result.
+
+        Returns
+        -------
+        array of the shape of `x` with `size` times its extent along `axis`
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts per rank.
+        """
+        inspect("allgather", "x", x)
+        axis = self._check_axis("allgather", axis, x.ndim)
+        return self._allgather_into("allgather", x, (int(x.shape[axis]),) * self.size, axis, out)
+
+    @traced
+    def allgatherv(
+        self, x: Array, counts: tuple[int, ...], *, axis: int = 0, out: Array | None = None
+    ) -> Array:
+        """Concatenate the arrays of all ranks along an axis of which each has its own extent.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray
+            This rank's block; ``x.shape[axis] == counts[rank]``.
+        counts : tuple of int
+            Extent of every rank's block along `axis`, the same on all ranks; zeros are allowed.
+        axis : int
+            The axis of concatenation.
+        out : array, optional
+            Receives the result.
+
+        Returns
+        -------
+        array of the shape of `x` with extent ``sum(counts)`` along `axis`
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts per rank.
+        """
+        inspect("allgatherv", "x", x)
+        axis = self._check_axis("allgatherv", axis, x.ndim)
+        counts = self._check_counts("allgatherv", "counts", counts)
+        self._check_extent("allgatherv", x, axis, counts)
+        return self._allgather_into("allgatherv", x, counts, axis, out)
+
+    def _allgather_into(
+        self, where: str, x: Array, counts: tuple[int, ...], axis: int, out: Array | None
+    ) -> Array:
+        kind, dtype = inspect(where, "x", x)
+        shape = (*x.shape[:axis], sum(counts), *x.shape[axis + 1 :])
+        if out is None:
+            out = kind.empty(shape, x)
+        else:
+            check_target(where, "out", out, kind, dtype, shape)
+        if self.size == 1:
+            kind.copy(out, kind.prepare(x))
+            return out
+        lengths = self._lengths(x.shape, counts, axis)
+        send = pack(x, kind, dtype)
+        recv, finish = landing_blocks(out, counts, axis, kind, dtype)
+        if self._fits(recv):
+            if self._ledger.traces:
+                self._ledger.add(send.nbytes)
+            self._allgatherv(send, recv, lengths)
+        else:
+            start = 0
+            for root, length in enumerate(lengths):
+                block = recv.part(start, length)
+                if root == self.rank:
+                    block.array[...] = send.array
+                self._bcast_slices(block, root)
+                start += length
+        if finish is not None:
+            finish()
+        return out
+
+    @traced
+    def gatherv(
+        self, x: Array, counts: tuple[int, ...], *, axis: int = 0, root: int = 0, out: Array | None = None
+    ) -> Array | None:
+        """Concatenate the arrays of all ranks along an axis; one rank gets the result.
+
+        Parameters
+        ----------
+        x, counts, axis
+            As for `allgatherv`.
+        root : int
+            The rank that gets the result.
+        out : array, optional
+            Receives the result; used on the root only.
+
+        Returns
+        -------
+        array or None
+            The result on the root, None on the other ranks.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` to the root (one per `config.slice_bytes`).
+        """
+        kind, dtype = inspect("gatherv", "x", x)
+        self._check_root("gatherv", root)
+        axis = self._check_axis("gatherv", axis, x.ndim)
+        counts = self._check_counts("gatherv", "counts", counts)
+        self._check_extent("gatherv", x, axis, counts)
+        shape = (*x.shape[:axis], sum(counts), *x.shape[axis + 1 :])
+        lengths = self._lengths(x.shape, counts, axis)
+        if self.rank != root:
+            wait_all(self._isend_slices(pack(x, kind, dtype), root, TAG_GATHER))
+            return None
+        if out is None:
+            out = kind.empty(shape, x)
+        else:
+            check_target("gatherv", "out", out, kind, dtype, shape)
+        recv, finish = landing_blocks(out, counts, axis, kind, dtype)
+        handles, start = [], 0
+        for source, length in enumerate(lengths):
+            block = recv.part(start, length)
+            if source == root:
+                block.array[...] = pack(x, kind, dtype).array
+            else:
+                handles += self._irecv_slices(block, source, TAG_GATHER)
+            start += length
+        wait_all(handles)
+        if finish is not None:
+            finish()
+        return out
+
+    @traced
+    def scatterv(
+        self,
+        x: Array | None,
+        counts: tuple[int, ...],
+        *,
+        axis: int = 0,
+        root: int = 0,
+        like: Array | None = None,
+    ) -> Array:
+        """Give each rank its block of the root's array.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, or None on the ranks that are not the root
+            The whole array; ``x.shape[axis] == sum(counts)``.
+        counts : tuple of int
+            Extent of every rank's block along `axis`, the same on all ranks; zeros are allowed.
+        axis : int
+            The axis that is divided.
+        root : int
+            The rank that holds `x`.
+        like : array, optional
+            An array with the dtype, kind, device and the other extents of `x`, given **on all ranks or on none**.
+            Without it these travel first, in one small message.
+
+        Returns
+        -------
+        array of the shape of `x` with extent ``counts[rank]`` along `axis`
+
+        Distribution
+        ------------
+        Collective. One message from the root to each rank with a block (one per `config.slice_bytes`), after one
+        small broadcast where `like` is not given.
+        """
+        self._check_root("scatterv", root)
+        counts = self._check_counts("scatterv", "counts", counts)
+        if like is None:
+            shape, like, error = self._describe_root(x, counts, axis, root)
+            if error is not None:
+                raise error
+        else:
+            inspect("scatterv", "like", like)
+            shape = tuple(like.shape)
+        kind, dtype = inspect("scatterv", "like", like)
+        axis = self._check_axis("scatterv", axis, len(shape))
+        block_shape = (*shape[:axis], counts[self.rank], *shape[axis + 1 :])
+        lengths = self._lengths(shape, counts, axis)
+        out = kind.empty(block_shape, like)
+        if self.rank != root:
+            recv, finish = landing(out, kind, dtype)
+            wait_all(self._irecv_slices(recv, root, TAG_SCATTER))
+            if finish is not None:
+                finish()
+            return out
+        check_like("scatterv", "x", x, kind, dtype, (*shape[:axis], sum(counts), *shape[axis + 1 :]))
+        send = pack_blocks(x, counts, axis, kind, dtype)
+        handles, start = [], 0
+        for dest, length in enumerate(lengths):
+            if dest != root:
+                handles += self._isend_slices(send.part(start, length), dest, TAG_SCATTER)
+            start += length
+        kind.copy(out, kind.narrow(kind.prepare(x), axis, sum(counts[:root]), counts[root]))
+        wait_all(handles)
+        return out
+
+    def _describe_root(
+        self, x: Array | None, counts: tuple[int, ...], axis: int, root: int
+    ) -> tuple[tuple[int, ...], Array, Exception | None]:
+        """Tell all ranks kind, dtype, device and shape of the root's array, or what is wrong with it."""
+        message: tuple = ()
+        if self.rank == root:
+            try:
+                kind, _ = inspect("scatterv", "x", x)
+                axis = self._check_axis("scatterv", axis, x.ndim)
+                self._check_counts("scatterv", "counts", counts, x.shape[axis])
+                message = ("numpy" if kind is NumpyKind else "torch", kind.signature(x), tuple(x.shape))
+            except (TypeError, ValueError) as error:
+                message = (type(error).__name__, str(error))
+        message = self._bcast_pickled(message, root)
+        if len(message) == 2:
+            return (), None, {"TypeError": TypeError, "ValueError": ValueError}[message[0]](message[1])
+        kind_name, signature, shape = message
+        return shape, x if self.rank == root else KINDS[kind_name].from_signature(signature), None
+
+    @traced
+    def alltoallv(
+        self,
+        x: Array,
+        send_counts: tuple[int, ...],
+        recv_counts: tuple[int, ...],
+        *,
+        axis: int = 0,
+        out: Array | None = None,
+    ) -> Array:
+        """Send a block of `x` to each rank and concatenate the blocks received, in rank order.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray
+            The blocks to send, in rank order along `axis`; ``x.shape[axis] == sum(send_counts)``.
+        send_counts, recv_counts : tuple of int
+            Extents along `axis` of the blocks for and from each rank; zeros are allowed.
+            ``send_counts[j]`` on rank i equals ``recv_counts[i]`` on rank j.
+        axis : int
+            The axis along which the blocks lie.
+        out : array, optional
+            Receives the result; must not overlap `x`.
+
+        Returns
+        -------
+        array of the shape of `x` with extent ``sum(recv_counts)`` along `axis`
+
+        Distribution
+        ------------
+        Collective. One message to each rank that gets a block (one per `config.slice_bytes`).
+        """
+        kind, dtype = inspect("alltoallv", "x", x)
+        axis = self._check_axis("alltoallv", axis, x.ndim)
+        send_counts = self._check_counts("alltoallv", "send_counts", send_counts, x.shape[axis])
+        recv_counts = self._check_counts("alltoallv", "recv_counts", recv_counts)
+        if send_counts[self.rank] != recv_counts[self.rank]:
+            raise ValueError(
+                f"alltoallv: recv_counts[{self.rank}] must be send_counts[{self.rank}] = {send_counts[self.rank]} "
+                f"on rank {self.rank}, got {recv_counts[self.rank]}"
+            )
+        shape = (*x.shape[:axis], sum(recv_counts), *x.shape[axis + 1 :])
+        if out is None:
+            out = kind.empty(shape, x)
+        else:
+            check_target("alltoallv", "out", out, kind, dtype, shape)
+        if self.size == 1:
+            kind.copy(out, kind.prepare(x))
+            return out
+        send = pack_blocks(x, send_counts, axis, kind, dtype)
+        recv, finish = landing_blocks(out, recv_counts, axis, kind, dtype)
+        self._exchange(
+            send, self._lengths(x.shape, send_counts, axis), recv, self._lengths(x.shape, recv_counts, axis)
+        )
+        if finish is not None:
+            finish()
+        return out
+
+    def _exchange(
+        self, send: Buffer, send_lengths: tuple[int, ...], recv: Buffer, recv_lengths: tuple[int, ...]
+    ) -> None:
+        """Pairwise exchange: both ends of a message know its length, so they agree on its slices and on its absence.
+
+        (One ``MPI_Alltoallv`` could not be sliced: no rank knows all lengths.)
+        """
+        send_starts, recv_starts = _starts(send_lengths), _starts(recv_lengths)
+        handles = []
+        for step in range(1, self.size):
+            source = (self.rank - step) % self.size
+            if recv_lengths[source]:
+                block = recv.part(recv_starts[source], recv_lengths[source])
+                handles += self._irecv_slices(block, source, TAG_ALLTOALL)
+        for step in range(1, self.size):
+            dest = (self.rank + step) % self.size
+            if send_lengths[dest]:
+                block = send.part(send_starts[dest], send_lengths[dest])
+                handles += self._isend_slices(block, dest, TAG_ALLTOALL)
+        own = self.rank
+        if send_lengths[own]:
+            recv.part(recv_starts[own], recv_lengths[own]).array[...] = send.part(
+                send_starts[own], send_lengths[own]
+            ).array
+        wait_all(handles)
+
+    def _bcast_slices(self, buffer: Buffer, root: int) -> None:
+        for part in self._slices(buffer):
+            if self._ledger.traces and self.rank == root:
+                self._ledger.add(part.nbytes)
+            self._bcast(part, root)
+
+    @staticmethod
+    def _lengths(shape: tuple[int, ...], counts: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        """Elements in each block, given extents along `axis`."""
+        rest = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
+        return tuple(count * rest for count in counts)
+
+
+def _starts(lengths: tuple[int, ...]) -> list[int]:
+    starts, total = [], 0
+    for length in lengths:
+        starts.append(total)
+        total += length
+    return starts

@@ -1,0 +1,199 @@
+"""MPI as a transport: pointers, counts and types handed to mpi4py.
+
+torch tensors are never given to mpi4py: its own conversion costs 40 to 160 microseconds, the pointer two. Internal traffic
+runs on a duplicate of the user's communicator. Operators and datatypes made here are released before MPI is finalised.
+"""
+
+import atexit
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from .buffers import Buffer
+from .communicator import Communicator
+from .dtypes import DTYPES, DType
+from .operators import Reduction, merge_moments
+from .trace import Ledger
+
+_TYPES: dict[DType, MPI.Datatype] = {dtype: getattr(MPI, dtype.mpi) for dtype in DTYPES.values()}
+_fromaddress = MPI.buffer.fromaddress
+
+
+def _spec(buffer: Buffer) -> list:
+    dtype = buffer.dtype
+    count = buffer.count
+    return [_fromaddress(buffer.ptr, count * dtype.itemsize), count, _TYPES[dtype]]
+
+
+# ----- operators and datatypes of our own. MPI may call an operator on any part of a message that holds whole
+# elements of the datatype, so callbacks go by the length they are given; moments travel as a datatype that holds a
+# whole record.
+
+
+def _extremum(ufunc: np.ufunc) -> Callable[..., None]:
+    def callback(lower: MPI.buffer, higher: MPI.buffer, datatype: MPI.Datatype) -> None:
+        dtype = np.float32 if datatype.Get_size() == 4 else np.float64
+        result = np.frombuffer(higher, dtype)
+        with np.errstate(all="ignore"):
+            ufunc(np.frombuffer(lower, dtype), result, out=result)
+
+    return callback
+
+
+def _moments(lower: MPI.buffer, higher: MPI.buffer, datatype: MPI.Datatype) -> None:
+    result = np.frombuffer(higher, np.float64)
+    merge_moments(np.frombuffer(lower, np.float64), result, result, record=datatype.Get_size() // 8)
+
+
+_CALLBACKS = {"min": _extremum(np.minimum), "max": _extremum(np.maximum), "moments": _moments}
+_operators: dict[Reduction, MPI.Op] = {}
+_own_operators: dict[str, MPI.Op] = {}
+_records: dict[int, MPI.Datatype] = {}
+_communicators: "weakref.WeakSet[MPIComm]" = weakref.WeakSet()
+
+
+def _operator(red: Reduction) -> MPI.Op:
+    found = _operators.get(red)
+    if found is None:
+        if red.mpi is not None:
+            found = getattr(MPI, red.mpi)
+        else:
+            # Not declared commutative, so MPI combines in rank order and all ranks get the same bits.
+            found = _own_operators.get(red.op)
+            if found is None:
+                found = _own_operators[red.op] = MPI.Op.Create(_CALLBACKS[red.op], commute=False)
+        _operators[red] = found
+    return found
+
+
+def _record_spec(buffer: Buffer, record: int) -> list:
+    datatype = _records.get(record)
+    if datatype is None:
+        datatype = _records[record] = MPI.DOUBLE.Create_contiguous(record).Commit()
+    return [_fromaddress(buffer.ptr, buffer.nbytes), buffer.count // record, datatype]
+
+
+def _reduction_spec(buffer: Buffer, red: Reduction) -> list:
+    return _spec(buffer) if red.record == 1 else _record_spec(buffer, red.record)
+
+
+def _release() -> None:
+    """Free what was made here; runs at exit, before mpi4py finalises MPI."""
+    if MPI.Is_finalized():
+        return
+    for comm in list(_communicators):
+        comm.free()
+    for item in (*_own_operators.values(), *_records.values()):
+        item.Free()
+    _operators.clear()
+    _own_operators.clear()
+    _records.clear()
+
+
+atexit.register(_release)
+
+
+class _Handle:
+    """A message under way."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: MPI.Request) -> None:
+        self._request = request
+
+    def wait(self) -> None:
+        """Block until complete."""
+        self._request.Wait()
+
+    def test(self) -> bool:
+        """Tell whether it is complete."""
+        return self._request.Test()
+
+
+class MPIComm(Communicator):
+    """The ranks of an MPI communicator.
+
+    Parameters
+    ----------
+    handle : mpi4py.MPI.Intracomm
+        Stays the caller's: it is not freed here. Making the object is collective over it.
+    """
+
+    def __init__(
+        self, handle: MPI.Intracomm, *, _ledger: Ledger | None = None, _is_owner: bool = False
+    ) -> None:
+        if not isinstance(handle, MPI.Intracomm) or handle == MPI.COMM_NULL:
+            raise TypeError(f"MPIComm: handle must be an mpi4py.MPI.Intracomm, got {handle!r}")
+        super().__init__(handle.Get_rank(), handle.Get_size(), handle, _ledger)
+        self._is_owner = _is_owner
+        self._mpi = handle.Dup()
+        if _is_owner is False:
+            _communicators.add(self)
+
+    def _barrier(self) -> None:
+        self._mpi.Barrier()
+
+    def _bcast(self, buffer: Buffer, root: int) -> None:
+        self._mpi.Bcast(_spec(buffer), root)
+
+    def _allreduce(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
+        op = _operators.get(red) or _operator(red)
+        if red.record == 1:
+            self._mpi.Allreduce(MPI.IN_PLACE if send is None else _spec(send), _spec(recv), op)
+        else:
+            source = MPI.IN_PLACE if send is None else _record_spec(send, red.record)
+            self._mpi.Allreduce(source, _record_spec(recv, red.record), op)
+
+    def _reduce(self, buffer: Buffer, red: Reduction, root: int) -> None:
+        spec = _reduction_spec(buffer, red)
+        if self.rank == root:
+            self._mpi.Reduce(MPI.IN_PLACE, spec, _operator(red), root)
+        else:
+            self._mpi.Reduce(spec, None, _operator(red), root)
+
+    def _scan(self, buffer: Buffer, red: Reduction) -> None:
+        self._mpi.Scan(MPI.IN_PLACE, _reduction_spec(buffer, red), _operator(red))
+
+    def _exscan(self, buffer: Buffer, red: Reduction) -> None:
+        self._mpi.Exscan(MPI.IN_PLACE, _reduction_spec(buffer, red), _operator(red))
+
+    def _allgatherv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...]) -> None:
+        spec = _spec(recv)
+        if len(set(lengths)) == 1:
+            self._mpi.Allgather(_spec(send), [spec[0], lengths[0], spec[2]])
+        else:
+            self._mpi.Allgatherv(_spec(send), [spec[0], lengths, None, spec[2]])
+
+    def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
+        counts = [length // red.record for length in lengths]
+        self._mpi.Reduce_scatter(
+            _reduction_spec(send, red), _reduction_spec(recv, red), counts, _operator(red)
+        )
+
+    def _isend(self, buffer: Buffer, dest: int, tag: int) -> _Handle:
+        return _Handle(self._mpi.Isend(_spec(buffer), dest, tag))
+
+    def _irecv(self, buffer: Buffer, source: int, tag: int) -> _Handle:
+        return _Handle(self._mpi.Irecv(_spec(buffer), source, tag))
+
+    def _split(self, color: int | None, key: int) -> "MPIComm | None":
+        made = self._mpi.Split(MPI.UNDEFINED if color is None else color, key)
+        return None if made == MPI.COMM_NULL else self._derived(made)
+
+    def _dup(self) -> "MPIComm":
+        return self._derived(self._mpi.Dup())
+
+    def _split_node(self) -> "MPIComm":
+        return self._derived(self._mpi.Split_type(MPI.COMM_TYPE_SHARED, self.rank))
+
+    def _derived(self, handle: MPI.Intracomm) -> "MPIComm":
+        return MPIComm(handle, _ledger=self._ledger, _is_owner=True)
+
+    def _free(self) -> None:
+        _communicators.discard(self)
+        self._mpi.Free()
+        if self._is_owner:
+            self.handle.Free()

@@ -1,0 +1,194 @@
+"""Reduction operators: what each means for each element type, and how it travels.
+
+A `Reduction` is looked up from (operator name, element type) alone, so every rank decides alike.
+
+- bool: ``sum`` and ``max`` mean "or", ``prod`` and ``min`` mean "and". A count of true values is another question:
+  cast to an integer type first.
+- float16 and bfloat16 are carried and accumulated as float32 and rounded once, at the end.
+- min and max let NaN win, as NumPy does. ``MPI_MIN``/``MPI_MAX`` leave NaN undefined, so floating point
+  extrema use an operator of our own.
+- complex numbers have no order: ``min`` and ``max`` are refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .dtypes import DTYPES, DType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """An operator applied to an element type.
+
+    Attributes
+    ----------
+    op : str
+        Name of the operator.
+    transport : DType
+        Type in which the elements travel and are combined.
+    combine : callable
+        ``combine(lower, higher, out=array)`` on flat NumPy arrays; ``lower`` comes from the lower rank.
+    mpi : str or None
+        Name of the predefined MPI operator; None where MPI has none with this meaning.
+    identity : scalar
+        Neutral element, in `transport`.
+    record : int
+        Number of consecutive elements that belong together and must never be cut apart.
+    is_logical : bool
+        The result is 0 or 1 whatever the inputs.
+    """
+
+    op: str
+    transport: DType
+    combine: Callable[..., Any]
+    mpi: str | None
+    identity: Any
+    record: int = 1
+    is_logical: bool = False
+
+
+def merge_moments(lower: np.ndarray, higher: np.ndarray, out: np.ndarray, *, record: int) -> None:
+    """Merge two sets of (n, mean, M2) records.
+
+    Parameters
+    ----------
+    lower, higher, out : numpy.ndarray, float64, shape (k * record,)
+        ``k`` records ``[n, mean_1..mean_d, M2_1..M2_d]`` with ``record = 2 d + 1``. `out` may be either input.
+    record : int
+        Length of one record.
+
+    Notes
+    -----
+    The pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample variance:
+    analysis and recommendations", The American Statistician 37 (1983), doi:10.1080/00031305.1983.10483115. An empty
+    side (n = 0) hands the other side through unchanged, so its means may hold anything, NaN included.
+    """
+    a, b, result = lower.reshape(-1, record), higher.reshape(-1, record), out.reshape(-1, record)
+    d = record // 2
+    with np.errstate(all="ignore"):
+        n_a, n_b = a[:, :1].copy(), b[:, :1].copy()
+        n = n_a + n_b
+        weight = np.where(n > 0, n_b / np.where(n > 0, n, 1.0), 0.0)
+        delta = b[:, 1 : d + 1] - a[:, 1 : d + 1]
+        mean = a[:, 1 : d + 1] + delta * weight
+        squares = a[:, d + 1 :] + b[:, d + 1 :] + delta * delta * (n_a * weight)
+    only_b, only_a = n_a == 0, n_b == 0
+    mean = np.where(only_b, b[:, 1 : d + 1], np.where(only_a, a[:, 1 : d + 1], mean))
+    squares = np.where(only_b, b[:, d + 1 :], np.where(only_a, a[:, d + 1 :], squares))
+    result[:, :1], result[:, 1 : d + 1], result[:, d + 1 :] = n, mean, squares
+
+
+# operator: (NumPy ufunc, MPI name, kinds of element it is defined for)
+_OPERATORS: dict[str, tuple[np.ufunc, str, str]] = {
+    "sum": (np.add, "SUM", "biufc"),
+    "prod": (np.multiply, "PROD", "biufc"),
+    "min": (np.minimum, "MIN", "biuf"),
+    "max": (np.maximum, "MAX", "biuf"),
+    "land": (np.logical_and, "LAND", "biu"),
+    "lor": (np.logical_or, "LOR", "biu"),
+    "lxor": (np.logical_xor, "LXOR", "biu"),
+    "band": (np.bitwise_and, "BAND", "biu"),
+    "bor": (np.bitwise_or, "BOR", "biu"),
+    "bxor": (np.bitwise_xor, "BXOR", "biu"),
+}
+OPERATOR_NAMES = (*_OPERATORS, "moments")
+_ON_BOOL = {
+    "sum": "lor",
+    "max": "lor",
+    "prod": "land",
+    "min": "land",
+    "band": "land",
+    "bor": "lor",
+    "bxor": "lxor",
+}
+
+
+def _identity(op: str, dtype: DType) -> Any:
+    if op in ("sum", "lor", "lxor", "bor", "bxor"):
+        return dtype.storage.type(0)
+    if op in ("prod", "land"):
+        return dtype.storage.type(1)
+    if op == "band":
+        return np.invert(dtype.storage.type(0))
+    if dtype.kind == "f":
+        return dtype.storage.type(np.inf if op == "min" else -np.inf)
+    limits = np.iinfo(dtype.storage)
+    return dtype.storage.type(limits.max if op == "min" else limits.min)
+
+
+def _build(op: str, dtype: DType) -> Reduction:
+    if dtype.kind == "b":
+        op = _ON_BOOL.get(op, op)
+    transport = DTYPES["float32"] if dtype.kind == "f" and dtype.itemsize == 2 else dtype
+    ufunc, mpi, _ = _OPERATORS[op]
+    return Reduction(
+        op=op,
+        transport=transport,
+        combine=ufunc,
+        mpi=None if op in ("min", "max") and dtype.kind == "f" else mpi,
+        identity=_identity(op, transport),
+        is_logical=op in ("land", "lor", "lxor"),
+    )
+
+
+def _build_moments(record: int) -> Reduction:
+    def combine(lower: np.ndarray, higher: np.ndarray, out: np.ndarray) -> None:
+        merge_moments(lower, higher, out, record=record)
+
+    template = Reduction("moments", DTYPES["float64"], combine, None, np.float64(0))
+    return replace(template, record=record)
+
+
+_CACHE: dict[Any, Reduction] = {}
+
+
+def find_reduction(where: str, op: str, dtype: DType, shape: tuple[int, ...]) -> Reduction:
+    """Return the `Reduction` for an operator and an element type.
+
+    Parameters
+    ----------
+    where : str
+        Name of the calling operation, for the error text.
+    op : str
+        One of `OPERATOR_NAMES`.
+    dtype : DType
+        Element type of the operand.
+    shape : tuple of int
+        Shape of the operand; only ``"moments"`` looks at it.
+
+    Raises
+    ------
+    ValueError
+        If the operator is unknown, or the shape does not hold moments.
+    TypeError
+        If the operator is not defined for the element type.
+    """
+    if op == "moments":
+        return _find_moments(where, dtype, shape)
+    found = _CACHE.get((op, dtype))
+    if found is not None:
+        return found
+    if op not in _OPERATORS:
+        raise ValueError(f"{where}: op must be one of {', '.join(OPERATOR_NAMES)}, got {op!r}")
+    if dtype.kind not in _OPERATORS[op][2]:
+        raise TypeError(f"{where}: op must be defined for {dtype.name}, got {op!r}; cast the array first")
+    found = _CACHE[op, dtype] = _build(op, dtype)
+    return found
+
+
+def _find_moments(where: str, dtype: DType, shape: tuple[int, ...]) -> Reduction:
+    if dtype.name != "float64":
+        raise TypeError(f"{where}: x must be float64 for op 'moments', got {dtype.name}; cast it first")
+    if not shape or shape[-1] % 2 == 0:
+        raise ValueError(
+            f"{where}: x must have a last axis of length 2 d + 1 ([n, means, M2]) for op 'moments', "
+            f"got shape {tuple(shape)}"
+        )
+    record = int(shape[-1])
+    found = _CACHE.get(record)
+    if found is None:
+        found = _CACHE[record] = _build_moments(record)
+    return found

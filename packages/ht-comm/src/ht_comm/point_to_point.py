@@ -1,0 +1,168 @@
+"""Messages between two ranks, and the `Request` of those still under way."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .buffers import Array, Buffer, check_target, check_writable, inspect, landing, pack
+from .trace import traced
+
+MAX_TAG = 32_000
+"""Tags of users are below this; the ones from here to 32767 (all that MPI promises) are for internal traffic."""
+
+
+class Handle(Protocol):
+    """What a transport returns for a message under way."""
+
+    def wait(self) -> None:
+        """Block until the message has been sent or received."""
+
+    def test(self) -> bool:
+        """Tell whether the message has been sent or received."""
+
+
+class Request:
+    """A message under way, together with the memory it uses.
+
+    The memory is kept alive until the request has completed. The array handed to `isend` must not be changed, and
+    the one handed to `irecv` not be read, before `wait` has returned.
+    """
+
+    __slots__ = ("_array", "_finish", "_handles", "_keep")
+
+    def __init__(
+        self, array: Array, handles: list[Handle], keep: Buffer, finish: Callable[[], None] | None
+    ) -> None:
+        self._array = array
+        self._handles = handles
+        self._keep: Buffer | None = keep
+        self._finish = finish
+
+    def wait(self) -> Array:
+        """Block until the message has been sent or received; return the array it was made with."""
+        for handle in self._handles:
+            handle.wait()
+        self._complete()
+        return self._array
+
+    def test(self) -> bool:
+        """Tell whether the message has been sent or received, without blocking."""
+        while self._handles:
+            if not self._handles[0].test():
+                return False
+            self._handles.pop(0)
+        self._complete()
+        return True
+
+    def _complete(self) -> None:
+        self._handles = []
+        if self._finish is not None:
+            self._finish()
+            self._finish = None
+        self._keep = None
+
+
+class PointToPoint:
+    """The point-to-point methods of a communicator."""
+
+    @traced
+    def isend(self, x: Array, dest: int, tag: int = 0) -> Request:
+        """Start sending an array to one rank.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, any shape and strides
+            Must not be changed before the request has completed.
+        dest : int
+            Receiving rank.
+        tag : int
+            Messages between two ranks match by tag, in order.
+
+        Returns
+        -------
+        Request
+
+        Distribution
+        ------------
+        One message of ``x.nbytes`` (one per `config.slice_bytes`).
+        """
+        self._check_peer("isend", "dest", dest, tag)
+        kind, dtype = inspect("isend", "x", x)
+        buffer = pack(x, kind, dtype)
+        return Request(x, self._isend_slices(buffer, dest, tag), buffer, None)
+
+    @traced
+    def irecv(self, out: Array, source: int, tag: int = 0) -> Request:
+        """Start receiving into `out` an array of equal shape and dtype from one rank.
+
+        Parameters
+        ----------
+        out : torch.Tensor or numpy.ndarray, any shape and strides
+            Holds the message once the request has completed; gaps between its elements are left alone.
+        source : int
+            Sending rank.
+        tag : int
+            Tag of the message.
+
+        Returns
+        -------
+        Request
+            Its ``wait()`` returns `out`.
+        """
+        self._check_peer("irecv", "source", source, tag)
+        kind, dtype = inspect("irecv", "out", out)
+        check_writable("irecv", "out", out, kind)
+        buffer, finish = landing(out, kind, dtype)
+        return Request(out, self._irecv_slices(buffer, source, tag), buffer, finish)
+
+    @traced
+    def send(self, x: Array, dest: int, tag: int = 0) -> None:
+        """Send an array to one rank; `x` may be changed once this returns. See `isend`."""
+        self.isend(x, dest, tag).wait()
+
+    @traced
+    def recv(self, out: Array, source: int, tag: int = 0) -> Array:
+        """Receive into `out` from one rank and return it. See `irecv`."""
+        return self.irecv(out, source, tag).wait()
+
+    @traced
+    def sendrecv(self, x: Array, dest: int, out: Array, source: int, tag: int = 0) -> Array:
+        """Send `x` to one rank while receiving `out` from another, without risk of dead-lock; return `out`.
+
+        Parameters
+        ----------
+        x, out : torch.Tensor or numpy.ndarray
+            What is sent and where the message received goes. They must not overlap.
+        dest, source : int
+            Receiving and sending rank.
+        tag : int
+            Tag of both messages.
+        """
+        incoming = self.irecv(out, source, tag)
+        self.isend(x, dest, tag).wait()
+        return incoming.wait()
+
+    def _check_peer(self, where: str, argument: str, peer: int, tag: int) -> None:
+        if not 0 <= peer < self.size:
+            raise ValueError(f"{where}: {argument} must be in [0, {self.size}), got {peer!r}")
+        if not 0 <= tag < MAX_TAG:
+            raise ValueError(f"{where}: tag must be in [0, {MAX_TAG}), got {tag!r}")
+
+    def _isend_slices(self, buffer: Buffer, dest: int, tag: int) -> list[Handle]:
+        handles = []
+        for part in self._slices(buffer):
+            if self._ledger.traces and dest != self.rank:
+                self._ledger.add(part.nbytes)
+            handles.append(self._isend(part, dest, tag))
+        return handles
+
+    def _irecv_slices(self, buffer: Buffer, source: int, tag: int) -> list[Handle]:
+        return [self._irecv(part, source, tag) for part in self._slices(buffer)]
+
+
+def wait_all(handles: list[Any]) -> None:
+    """Block until every message has completed."""
+    for handle in handles:
+        handle.wait()
+
+
+__all__ = ["MAX_TAG", "Handle", "PointToPoint", "Request", "check_target", "wait_all"]

@@ -1,0 +1,278 @@
+"""Collectives that combine: allreduce, reduce, scan, exscan, reduce_scatterv."""
+
+from .buffers import (
+    Array,
+    Buffer,
+    Kind,
+    check_target,
+    inspect,
+    landing,
+    pack,
+    pack_blocks,
+    pack_copy,
+)
+from .dtypes import DType
+from .operators import Reduction, find_reduction
+from .trace import traced
+
+
+class Reductions:
+    """The reducing methods of a communicator."""
+
+    @traced
+    def allreduce(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+        """Combine the arrays of all ranks element by element; every rank gets the result.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            This rank's contribution.
+        op : str
+            ``sum prod min max land lor lxor band bor bxor``, or ``"moments"``: `x` is float64 and its last axis holds
+            ``[n, mean_1..mean_d, M2_1..M2_d]``, which are merged; n = 0 is an empty contribution.
+        out : array like `x`, optional
+            Receives the result; may be `x`.
+
+        Returns
+        -------
+        array of the shape, dtype and device of `x`
+            The same bits on every rank.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`); float16 and bfloat16 travel as float32.
+
+        Raises
+        ------
+        TypeError
+            If the operator is not defined for the dtype.
+        ValueError
+            If the operator is unknown, or `out` does not fit.
+        """
+        kind, dtype = inspect("allreduce", "x", x)
+        red = find_reduction("allreduce", op, dtype, x.shape)
+        if out is None:
+            out = kind.empty(x.shape, x)
+        elif out is not x:
+            check_target("allreduce", "out", out, kind, dtype, x.shape)
+        if self.size == 1:
+            _single(x, out, kind, red)
+        elif red.transport is dtype and kind.is_direct(out):
+            recv = kind.buffer(out, dtype)
+            if out is x:
+                send = None
+            elif kind.is_direct(x):
+                send = kind.buffer(x, dtype)
+            else:
+                kind.copy(out, kind.prepare(x))
+                send = None
+            self._allreduce_slices(send, recv, red)
+        else:
+            work = pack_copy(x, kind, red.transport)
+            self._allreduce_slices(None, work, red)
+            _unpack(work, out, kind)
+        return out
+
+    @traced
+    def reduce(self, x: Array, op: str = "sum", *, root: int = 0, out: Array | None = None) -> Array | None:
+        """Combine the arrays of all ranks; one rank gets the result.
+
+        Parameters
+        ----------
+        x, op, out
+            As for `allreduce`; `out` is used on the root only.
+        root : int
+            The rank that gets the result.
+
+        Returns
+        -------
+        array or None
+            The result on the root, None on the other ranks.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`).
+        """
+        kind, dtype = inspect("reduce", "x", x)
+        red = find_reduction("reduce", op, dtype, x.shape)
+        self._check_root("reduce", root)
+        is_root = self.rank == root
+        if not is_root:
+            out = None
+        elif out is None:
+            out = kind.empty(x.shape, x)
+        elif out is not x:
+            check_target("reduce", "out", out, kind, dtype, x.shape)
+        if self.size == 1:
+            _single(x, out, kind, red)
+            return out
+        # A copy on the root receives the result; the others send from where the data lies.
+        if is_root or red.transport is not dtype:
+            work = pack_copy(x, kind, red.transport)
+        else:
+            work = pack(x, kind, dtype)
+        for part in self._slices(work, red.record):
+            if self._ledger.traces:
+                self._ledger.add(0 if is_root else part.nbytes)
+            self._reduce(part, red, root)
+        if is_root:
+            _unpack(work, out, kind)
+        return out
+
+    @traced
+    def scan(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+        """Combine the arrays of ranks ``0 .. rank`` element by element.
+
+        Parameters and result as for `allreduce`.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`).
+        """
+        return self._prefix("scan", x, op, out)
+
+    @traced
+    def exscan(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+        """Combine the arrays of ranks ``0 .. rank - 1``; rank 0 gets the operator's identity.
+
+        Parameters and result as for `allreduce`. The identity of ``min`` is +inf or the largest integer, of ``max`` -inf
+        or the smallest, of ``moments`` the empty record.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`).
+        """
+        return self._prefix("exscan", x, op, out)
+
+    def _prefix(self, where: str, x: Array, op: str, out: Array | None) -> Array:
+        kind, dtype = inspect(where, "x", x)
+        red = find_reduction(where, op, dtype, x.shape)
+        if out is None:
+            out = kind.empty(x.shape, x)
+        elif out is not x:
+            check_target(where, "out", out, kind, dtype, x.shape)
+        if self.size > 1:
+            work = pack_copy(x, kind, red.transport)
+            for part in self._slices(work, red.record):
+                if self._ledger.traces:
+                    self._ledger.add(part.nbytes if self.rank < self.size - 1 else 0)
+                (self._scan if where == "scan" else self._exscan)(part, red)
+            if self.rank or where == "scan":
+                _unpack(work, out, kind)
+        elif where == "scan":
+            _single(x, out, kind, red)
+        if where == "exscan" and self.rank == 0:
+            kind.fill(out, red.identity)
+        return out
+
+    @traced
+    def reduce_scatterv(
+        self, x: Array, counts: tuple[int, ...], op: str = "sum", *, axis: int = 0, out: Array | None = None
+    ) -> Array:
+        """Combine the arrays of all ranks and give each rank its block of the result.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            This rank's contribution; ``x.shape[axis] == sum(counts)``.
+        counts : tuple of int
+            Extent along `axis` of each rank's block; zeros are allowed.
+        op : str
+            As for `allreduce`.
+        axis : int
+            The axis that is divided; for ``"moments"`` any but the last.
+        out : array, optional
+            Receives this rank's block.
+
+        Returns
+        -------
+        array of the shape of `x` with extent ``counts[rank]`` along `axis`
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` one or more per rank.
+        """
+        kind, dtype = inspect("reduce_scatterv", "x", x)
+        red = find_reduction("reduce_scatterv", op, dtype, x.shape)
+        axis = self._check_axis("reduce_scatterv", axis, x.ndim)
+        counts = self._check_counts("reduce_scatterv", "counts", counts, x.shape[axis])
+        if red.record > 1 and axis == x.ndim - 1:
+            raise ValueError(
+                "reduce_scatterv: axis must not be the last one for op 'moments', which holds the records"
+            )
+        shape = (*x.shape[:axis], counts[self.rank], *x.shape[axis + 1 :])
+        if out is None:
+            out = kind.empty(shape, x)
+        else:
+            check_target("reduce_scatterv", "out", out, kind, dtype, shape)
+        if self.size == 1:
+            _single(x, out, kind, red)
+            return out
+        lengths = self._lengths(x.shape, counts, axis)
+        if red.transport is not dtype:
+            x = _converted(x, kind, red.transport)
+        send = pack_blocks(x, counts, axis, kind, red.transport)
+        self._reduce_scatter_into(send, out, lengths, red, kind, dtype)
+        return out
+
+    def _reduce_scatter_into(
+        self, send: Buffer, out: Array, lengths: tuple[int, ...], red: Reduction, kind: Kind, dtype: DType
+    ) -> None:
+        own = lengths[self.rank]
+        if red.transport is dtype:
+            recv, finish = landing(out, kind, dtype)
+        else:
+            work = kind.scratch(tuple(out.shape), red.transport)
+            recv, finish = kind.buffer(work, red.transport), lambda: kind.copy(out, work)
+        if self._fits(send):
+            if self._ledger.traces:
+                self._ledger.add(send.nbytes - own * send.dtype.itemsize)
+            self._reduce_scatterv(send, recv, lengths, red)
+        else:
+            self._reduce_to_each(send, recv, lengths, red)
+        if finish is not None:
+            finish()
+
+    def _reduce_to_each(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
+        """Too long for one message: one sliced reduction to each rank in turn."""
+        start = 0
+        for root, length in enumerate(lengths):
+            block = send.part(start, length)
+            if root == self.rank:
+                recv.array[...] = block.array
+                block = recv
+            for part in self._slices(block, red.record):
+                if self._ledger.traces:
+                    self._ledger.add(0 if root == self.rank else part.nbytes)
+                self._reduce(part, red, root)
+            start += length
+
+    def _allreduce_slices(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
+        if self._fits(recv):
+            if self._ledger.traces:
+                self._ledger.add(recv.nbytes)
+            self._allreduce(send, recv, red)
+            return
+        for part in self._slices(recv, red.record):
+            if self._ledger.traces:
+                self._ledger.add(part.nbytes)
+            own = None if send is None else send.part(part.start - recv.start, part.count)
+            self._allreduce(own, part, red)
+
+
+def _single(x: Array, out: Array, kind: Kind, red: Reduction) -> None:
+    """One rank: the result is the operand, but for logical operators, whose result is 0 or 1."""
+    if red.is_logical and red.transport.kind != "b":
+        kind.copy(out, kind.truth(x))
+    elif out is not x:
+        kind.copy(out, kind.prepare(x))
+
+
+def _converted(x: Array, kind: Kind, dtype: DType) -> Array:
+    work = kind.scratch(tuple(x.shape), dtype)
+    kind.copy(work, kind.prepare(x))
+    return work
+
+
+def _unpack(work: Buffer, out: Array, kind: Kind) -> None:
+    kind.copy(out, work.owner)

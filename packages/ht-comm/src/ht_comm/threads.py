@@ -1,0 +1,82 @@
+"""Threads per rank: the ranks of a node share its cores, so torch must not use them all in each.
+
+Without a budget every rank starts as many threads as the node has cores, and all of them fight.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .communicator import Communicator
+
+
+def thread_budget(comm: "Communicator") -> int:
+    """Return the number of threads that is this rank's share of its node's cores. Collective.
+
+    A launcher may bind ranks to cores of their own; ranks bound to the same cores share those.
+
+    Parameters
+    ----------
+    comm : Communicator
+        All ranks of the job.
+
+    Distribution
+    ------------
+    Collective. One small gathering of objects within each node.
+    """
+    own = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if own is None:
+        own = frozenset(range(os.cpu_count() or 1))
+    sharing = comm.node().allgather_object(own).count(own)
+    return max(1, len(own) // sharing)
+
+
+def set_thread_budget(comm: "Communicator | None" = None, n: int | None = None) -> int:
+    """Set torch's number of threads to this rank's share of the node's cores; return that number. Collective.
+
+    Done once when the world communicator is made, if torch has been imported and ``OMP_NUM_THREADS`` is not set.
+
+    Parameters
+    ----------
+    comm : Communicator, optional
+        All ranks of the job; the current communicator by default.
+    n : int, optional
+        Set this number instead; then nothing is communicated.
+    """
+    if n is None:
+        if comm is None:
+            from .current import get_comm
+
+            comm = get_comm()
+        n = thread_budget(comm)
+    if n < 1:
+        raise ValueError(f"set_thread_budget: n must be at least 1, got {n!r}")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(n)
+    return n
+
+
+def set_default_budget(comm: "Communicator") -> None:
+    """Set the budget of a new world. Collective: every rank takes part in the exchange, whether torch is there or not."""
+    n = thread_budget(comm)
+    if "OMP_NUM_THREADS" not in os.environ:
+        set_thread_budget(n=n)
+
+
+@contextmanager
+def borrowed_threads(p: int) -> Iterator[None]:
+    """Divide torch's threads among p ranks that are threads of this process, for a while."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None else 1
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(max(1, before // p))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,151 @@
+"""Counting what is sent: `Communicator.trace`.
+
+While no trace is active a public method pays for one truth test of an empty list. This module knows nothing of
+transports: the communicator reports, the ledger distributes the report to the active traces.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, TypeVar
+
+_OWN_PACKAGES = frozenset({"ht_comm", "ht_core", "ht_linalg", "ht_io", "ht_ml", "ht_meta"})
+# Modules a caller's frame may be wrapped in, which say nothing about where the call is written.
+_TRANSPARENT = _OWN_PACKAGES | {"contextlib", "functools", "threading"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One public communicator call.
+
+    Attributes
+    ----------
+    op : str
+        Name of the method.
+    bytes : int
+        Bytes this rank contributed to messages that leave it.
+    messages : int
+        Messages this rank contributed to: one for a collective (one per slice of a long one), one for each
+        point-to-point message sent.
+    seconds : float
+        Wall time within the call, waiting included.
+    site : str
+        ``file:line`` of the first frame outside this project's packages.
+    """
+
+    op: str
+    bytes: int
+    messages: int
+    seconds: float
+    site: str
+
+
+@dataclass(eq=False)
+class Trace:
+    """The calls made while a trace was active, in order."""
+
+    events: list[Event] = field(default_factory=list)
+    _ledger: "Ledger | None" = field(default=None, repr=False)
+
+    @property
+    def calls(self) -> int:
+        """Number of public communicator calls."""
+        return len(self.events)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes this rank contributed to messages that leave it."""
+        return sum(event.bytes for event in self.events)
+
+    @property
+    def messages(self) -> int:
+        """Number of messages this rank contributed to."""
+        return sum(event.messages for event in self.events)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time within communicator calls."""
+        return sum(event.seconds for event in self.events)
+
+    @property
+    def by_op(self) -> dict[str, tuple[int, int, float]]:
+        """Calls, bytes and seconds of each method."""
+        table: dict[str, tuple[int, int, float]] = {}
+        for event in self.events:
+            calls, nbytes, seconds = table.get(event.op, (0, 0, 0.0))
+            table[event.op] = (calls + 1, nbytes + event.bytes, seconds + event.seconds)
+        return table
+
+    def __enter__(self) -> "Trace":
+        assert self._ledger is not None  # set by Communicator.trace, the only maker
+        self._ledger.traces.append(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._ledger is not None
+        self._ledger.traces.remove(self)
+
+
+class Ledger:
+    """The active traces of one rank; a communicator and all that is split from it share one."""
+
+    __slots__ = ("bytes", "depth", "messages", "traces")
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+        self.depth = 0
+        self.bytes = 0
+        self.messages = 0
+
+    def add(self, nbytes: int, messages: int = 1) -> None:
+        """Charge the call in progress with bytes that leave this rank."""
+        self.bytes += nbytes
+        self.messages += messages
+
+    def run(self, op: str, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call a function as one event; a call within a call belongs to the outer one."""
+        if self.depth:
+            return function(*args, **kwargs)
+        self.depth, self.bytes, self.messages = 1, 0, 0
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds = time.perf_counter() - start
+            self.depth = 0
+            event = Event(op, self.bytes, self.messages, seconds, call_site(sys._getframe(1)))
+            for trace in self.traces:
+                trace.events.append(event)
+
+
+def call_site(frame: FrameType | None) -> str:
+    """Return ``file:line`` of the first frame outside this project's packages, going outwards from `frame`."""
+    last = "unknown"
+    while frame is not None:
+        last = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _TRANSPARENT:
+            break
+        frame = frame.f_back
+    return last
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def traced(method: Method) -> Method:
+    """Make a communicator method report itself to the active traces.
+
+    This is the one gate every public call that communicates passes through.
+    """
+    op = method.__name__
+
+    @functools.wraps(method)
+    def gate(self, *args, **kwargs):
+        if self._ledger.traces:
+            return self._ledger.run(op, method, (self, *args), kwargs)
+        return method(self, *args, **kwargs)
+
+    return gate  # type: ignore[return-value]
