@@ -1,5 +1,68 @@
-"""Distributed arrays that feel like NumPy: one torch tensor per process, one split axis."""
+"""Distributed arrays that feel like NumPy: one torch tensor per process, one split axis.
 
+``import ht_core as ht`` (or ``import ht_meta as ht`` for the whole stack).
+"""
+
+from math import e, inf, nan, pi
+
+from ht_comm import CommError, get_comm, use_comm
+
+from . import (
+    arithmetic,
+    creation,
+    devices,
+    distribution,
+    exponential,
+    logic,
+    manipulation,
+    printing,
+    protocols,
+    rounding,
+    searching,
+    statistics,
+    trigonometry,
+    types,
+)
 from ._version import __version__
+from .devices import Device, cpu, get_device, sanitize_device, use_device
+from .dndarray import DNDarray
+from .errors import DTypeError, LayoutError, MissingLayerError
+from .layout import Layout
+from .printing import print0
+from .registry import OPERATIONS
+from .types import (
+    DTYPES,
+    bfloat16,
+    bool_,
+    can_cast,
+    complex64,
+    complex128,
+    finfo,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    promote_types,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 
-__all__ = ["__version__"]
+newaxis = None
+# Heat's spellings of dtypes; `bool` and `float` here are dtypes, as in the Array API and NumPy.
+bool, float, double, half, int, long = bool_, float32, float64, float16, int32, int64
+
+try:
+    from . import indexing, random
+except ImportError:
+    pass
+
+# Every row of the registry is a public function under its name and its aliases.
+globals().update({name: row.function for name, row in OPERATIONS.items()})

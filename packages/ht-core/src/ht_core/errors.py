@@ -1,0 +1,13 @@
+"""Errors of ht-core. Each is the same on every rank and is raised before the first message."""
+
+
+class LayoutError(ValueError):
+    """A shape, axis or distribution does not fit the operation."""
+
+
+class DTypeError(TypeError):
+    """A data type is unknown or not accepted by the operation."""
+
+
+class MissingLayerError(AttributeError):
+    """The name exists, but in a wheel that is not installed; the text says which one to install."""

@@ -1,0 +1,70 @@
+"""NumPy calls on distributed arrays: ``np.sin(x)``, ``np.add(x, y)``, ``np.concatenate([x, y])`` run our rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dndarray import DNDarray
+from .registry import OPERATIONS
+
+# ufunc.reduce is one of our reductions.
+_REDUCE = {
+    "add": "sum",
+    "multiply": "prod",
+    "maximum": "max",
+    "minimum": "min",
+    "logical_and": "all",
+    "logical_or": "any",
+}
+
+
+def _by_numpy_name(name: str):
+    row = OPERATIONS.get(name)
+    if row is None or row.numpy != name:
+        row = next((r for r in OPERATIONS.values() if r.numpy == name), None)
+    return row
+
+
+def _array_ufunc(self: DNDarray, ufunc: np.ufunc, method: str, *inputs: object, **options: object):
+    """Run the row of a NumPy ufunc; methods of ufuncs other than ``reduce`` are not applicable to distributed data."""
+    if method == "__call__":
+        row = _by_numpy_name(ufunc.__name__)
+    elif method == "reduce" and ufunc.__name__ in _REDUCE:
+        row = OPERATIONS[_REDUCE[ufunc.__name__]]
+        options.setdefault("axis", 0)
+    else:
+        row = None
+    if row is None:
+        return NotImplemented
+    out = options.pop("out", None)
+    if out is not None:
+        options["out"] = out[0]
+    return row.function(*inputs, **options)
+
+
+def _array_function(self: DNDarray, func, types: tuple, args: tuple, kwargs: dict):
+    """Run the row of a NumPy function; functions without a row are refused rather than run on gathered data."""
+    row = _by_numpy_name(func.__name__)
+    if row is None or func.__module__.split(".")[0] != "numpy":
+        return NotImplemented
+    return row.function(*args, **kwargs)
+
+
+def _array_namespace(self: DNDarray, *, api_version: str | None = None):
+    """Return this package as the namespace of the Array API.
+
+    Raises
+    ------
+    ValueError
+        If another version of the standard is asked for.
+    """
+    if api_version not in (None, "2025.12", "2024.12", "2023.12"):
+        raise ValueError(f"__array_namespace__: api_version must be 2025.12, got {api_version}")
+    import ht_core
+
+    return ht_core
+
+
+DNDarray.__array_ufunc__ = _array_ufunc
+DNDarray.__array_function__ = _array_function
+DNDarray.__array_namespace__ = _array_namespace

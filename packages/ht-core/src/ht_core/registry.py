@@ -1,0 +1,81 @@
+"""The table of operations: one row each.
+
+A row is written once, in the category file of its operation (``arithmetic.py``, ``statistics.py``, ...), by calling
+the engine of its kind. The engine returns the public function; :func:`register` makes the same object the method and
+the operator of :class:`DNDarray`, and keeps the facts that tests and documentation are generated from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .dndarray import DNDarray
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What tests and documentation need to know of one operation.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        The engine: "elementwise", "reduction", "scan", "creation", "indexing", "redistribution", ...
+    function : callable
+        The public function; also the method.
+    numpy : str or None
+        Name of the NumPy function it must agree with.
+    accepts : str
+        Kinds of dtypes accepted (letters of ``ht_core.types``).
+    arity : int
+        Number of array operands.
+    cost : str
+        What it communicates, in one sentence.
+    """
+
+    name: str
+    kind: str
+    function: Callable
+    numpy: str | None
+    accepts: str
+    arity: int
+    cost: str
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def register(
+    function: Callable,
+    *,
+    kind: str,
+    numpy: str | None = None,
+    accepts: str = "biufc",
+    arity: int = 1,
+    cost: str = "No message.",
+    method: bool = True,
+    operators: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+) -> Callable:
+    """Enter `function` as the operation of its name; return it.
+
+    Parameters
+    ----------
+    method : bool
+        Make it a method of :class:`DNDarray`, under its name and its aliases.
+    operators : tuple of str
+        Special methods that are this operation with its operands in order, such as ``"__add__"``.
+    aliases : tuple of str
+        Further public names of the same function.
+    """
+    row = Operation(function.__name__, kind, function, numpy, accepts, arity, cost)
+    for name in (row.name, *aliases):
+        if name in OPERATIONS:
+            raise ValueError(f"operation {name!r} is defined twice")
+        OPERATIONS[name] = row
+        if method:
+            setattr(DNDarray, name, function)
+    for name in operators:
+        setattr(DNDarray, name, function)
+    return function

@@ -1,0 +1,54 @@
+"""For tests: spread NumPy arrays over ranks in any layout, even or not, and bring results back for comparison.
+
+Needs Hypothesis.
+"""
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from .dndarray import DNDarray
+from .engines.redistribution import redistribute
+from .layout import Layout
+
+
+def spread(values: np.ndarray, split, counts, comm) -> DNDarray:
+    """Return `values`, known to every rank, as an array with `counts` rows per rank along `split`."""
+    layout = Layout(values.shape, split, counts if split is not None else ())
+    part = np.ascontiguousarray(values[layout.slices(comm.rank)])
+    return DNDarray(torch.from_numpy(part.copy()).reshape(layout.lshape(comm.rank)), layout, comm)
+
+
+def whole(x: DNDarray) -> np.ndarray:
+    """Return the global array; check that the local part is what its layout says."""
+    if tuple(x.larray.shape) != x.layout.lshape(x.comm.rank):
+        raise AssertionError(f"rank {x.comm.rank} holds {tuple(x.larray.shape)} of {x.layout}")
+    return redistribute(x.larray, x.layout, Layout.replicated(x.shape), x.comm).resolve_conj().numpy()
+
+
+@st.composite
+def layouts(draw, shape, p):
+    """Draw (split, counts) for `shape` on `p` ranks: replicated, even, uneven, with empty ranks."""
+    split = draw(st.sampled_from([None, *range(len(shape))]))
+    if split is None:
+        return None, ()
+    cuts = sorted(draw(st.lists(st.integers(0, shape[split]), min_size=p - 1, max_size=p - 1)))
+    edges = [0, *cuts, shape[split]]
+    return split, tuple(b - a for a, b in zip(edges, edges[1:]))
+
+
+def make_values(dtype: str, shape, seed: int) -> np.ndarray:
+    """Return reproducible values with zeros, repeats and both signs where the dtype has them."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-4, 5, size=shape)
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        return np.asarray(values > 0)
+    if kind == "u":
+        return np.asarray(np.abs(values)).astype(dtype)
+    if kind == "i":
+        return np.asarray(values).astype(dtype)
+    spread_values = values + rng.integers(0, 4, size=shape) / 4
+    if kind == "c":
+        spread_values = spread_values + 1j * rng.integers(-3, 4, size=shape)
+    return np.asarray(spread_values).astype(dtype)

@@ -1,0 +1,238 @@
+"""Data types: names, their torch and NumPy twins, and promotion.
+
+Promotion is NumPy's (NEP 50), which contains the Array API's; bfloat16, which NumPy lacks, promotes as float16 does
+except that the two of them meet in float32. Nothing here touches an array.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .errors import DTypeError
+
+
+class dtype:
+    """A data type. Instances are singletons (``ht.float32``, ...); calling one casts: ``ht.float32(x)``.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``"b"`` bool, ``"i"`` signed, ``"u"`` unsigned, ``"f"`` floating, ``"c"`` complex, as in NumPy.
+    itemsize : int
+        Bytes per element.
+    torch : torch.dtype
+    numpy : numpy.dtype or None
+        None for bfloat16.
+    """
+
+    __slots__ = ("itemsize", "kind", "name", "numpy", "torch")
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name, self.kind = name, kind
+        self.torch = getattr(torch, name)
+        self.itemsize = self.torch.itemsize
+        self.numpy = None if name == "bfloat16" else np.dtype(name)
+
+    def __call__(self, value=0):
+        from .creation import array
+
+        return value.astype(self) if hasattr(value, "larray") else array(value, dtype=self)
+
+    def __repr__(self) -> str:
+        return f"ht.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, dtype):
+            return self is other
+        try:
+            return self is canonical(other)
+        except DTypeError:
+            return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self):
+        return canonical, (self.name,)
+
+
+_KINDS = {
+    "b": ["bool"],
+    "i": ["int8", "int16", "int32", "int64"],
+    "u": ["uint8", "uint16", "uint32", "uint64"],
+    "f": ["float16", "bfloat16", "float32", "float64"],
+    "c": ["complex64", "complex128"],
+}
+DTYPES: dict[str, dtype] = {name: dtype(name, kind) for kind, names in _KINDS.items() for name in names}
+
+bool_ = DTYPES["bool"]
+int8, int16, int32, int64 = (DTYPES[n] for n in _KINDS["i"])
+uint8, uint16, uint32, uint64 = (DTYPES[n] for n in _KINDS["u"])
+float16, bfloat16, float32, float64 = (DTYPES[n] for n in _KINDS["f"])
+complex64, complex128 = (DTYPES[n] for n in _KINDS["c"])
+
+# Kinds an operation may accept, as one string each.
+NUMERIC = "iufc"
+REAL = "iuf"
+FLOATING = "fc"
+INTEGRAL = "biu"
+ALL = "biufc"
+
+#: Unsigned types wider than a byte: torch stores them but has next to no kernels for them.
+WIDE_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+
+_FROM: dict[object, dtype] = {
+    **{d.torch: d for d in DTYPES.values()},
+    **DTYPES,
+    bool: bool_,
+    int: int64,
+    float: float64,
+    complex: complex128,
+    "half": float16,
+    "float": float64,
+    "double": float64,
+    "int": int64,
+    "long": int64,
+    "cfloat": complex64,
+    "cdouble": complex128,
+}
+
+
+def canonical(value: object) -> dtype:
+    """Return the :class:`dtype` meant by a dtype of ours, torch or NumPy, a Python type or a name.
+
+    Raises
+    ------
+    DTypeError
+        If there is none.
+    """
+    if isinstance(value, dtype):
+        return value
+    try:
+        found = _FROM.get(value)
+    except TypeError:  # unhashable
+        found = None
+    if found is None and value is not None:
+        try:
+            found = DTYPES.get(np.dtype(value).name)
+        except TypeError:
+            found = None
+    if found is None:
+        raise DTypeError(f"dtype: must be one of {', '.join(DTYPES)} (or a torch, NumPy or Python type), got {value!r}")
+    return found
+
+
+def of(tensor: torch.Tensor) -> dtype:
+    """Return the dtype of a torch tensor."""
+    return _FROM[tensor.dtype]
+
+
+@lru_cache(maxsize=None)
+def promote_types(a: object, b: object) -> dtype:
+    """Return the smallest dtype to which both can be cast safely.
+
+    >>> promote_types("int32", "float32")
+    ht.float64
+    """
+    a, b = canonical(a), canonical(b)
+    if a is b:
+        return a
+    if bfloat16 not in (a, b):
+        return canonical(np.promote_types(a.numpy, b.numpy))
+    other = b if a is bfloat16 else a
+    if other is float16:
+        return float32
+    wide = canonical(np.promote_types(np.float16, other.numpy))
+    return bfloat16 if wide is float16 else wide
+
+
+def result_type(*operands: object) -> dtype:
+    """Return the dtype of an operation on `operands`: arrays and dtypes are strong, Python scalars are weak."""
+    strong: dtype | None = None
+    weak: list[object] = []
+    for item in operands:
+        if type(item) in (bool, int, float, complex):
+            weak.append(item)
+        else:
+            here = canonical(getattr(item, "dtype", item))
+            strong = here if strong is None else promote_types(strong, here)
+    if strong is None:
+        return canonical(np.result_type(*weak))
+    for scalar in weak:
+        strong = with_scalar(strong, type(scalar))
+    return strong
+
+
+@lru_cache(maxsize=None)
+def with_scalar(array: dtype, scalar: type) -> dtype:
+    """Return the dtype of an array of dtype `array` combined with a Python scalar of type `scalar` (NEP 50)."""
+    if array is bfloat16:
+        return complex64 if scalar is complex else bfloat16
+    return canonical(np.result_type(array.numpy, scalar(0)))
+
+
+@lru_cache(maxsize=None)
+def to_floating(a: dtype) -> dtype:
+    """Return the floating dtype in which NumPy computes e.g. ``sqrt`` of dtype `a`."""
+    return a if a.kind in FLOATING else promote_types(a, float16)
+
+
+@lru_cache(maxsize=None)
+def to_real(a: dtype) -> dtype:
+    """Return the dtype of the real part of `a`."""
+    return {complex64: float32, complex128: float64}.get(a, a)
+
+
+def can_cast(source: object, target: object, casting: str = "safe") -> bool:
+    """Tell whether a cast is allowed under NumPy's rule `casting` ("no", "equiv", "safe", "same_kind", "unsafe").
+
+    Raises
+    ------
+    DTypeError
+        If `casting` or a dtype is unknown.
+    """
+    source, target = canonical(getattr(source, "dtype", source)), canonical(target)
+    if casting not in ("no", "equiv", "safe", "same_kind", "unsafe"):
+        raise DTypeError(f"can_cast: casting must be no, equiv, safe, same_kind or unsafe, got {casting!r}")
+    if source is target or casting == "unsafe":
+        return True
+    if casting in ("no", "equiv"):
+        return False
+    if promote_types(source, target) is target:
+        return True
+    order = "buifc"
+    return casting == "same_kind" and order.index(target.kind) >= order.index(source.kind)
+
+
+def isdtype(value: object, kind: object) -> bool:
+    """Tell whether a dtype is of `kind`, as the Array API defines the kinds (a name, a dtype, or a tuple of these)."""
+    value = canonical(value)
+    if isinstance(kind, tuple):
+        return any(isdtype(value, k) for k in kind)
+    groups = {
+        "bool": "b",
+        "signed integer": "i",
+        "unsigned integer": "u",
+        "integral": "iu",
+        "real floating": "f",
+        "complex floating": "c",
+        "numeric": NUMERIC,
+    }
+    return value.kind in groups[kind] if kind in groups else value is canonical(kind)
+
+
+def finfo(value: object) -> torch.finfo:
+    """Return the machine limits of a floating dtype (of its real part when complex): ``bits eps max min ...``."""
+    return torch.finfo(canonical(value).torch)
+
+
+def iinfo(value: object) -> torch.iinfo:
+    """Return the machine limits of an integer dtype: ``bits max min``."""
+    return torch.iinfo(canonical(value).torch)

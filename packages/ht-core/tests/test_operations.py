@@ -1,0 +1,161 @@
+"""Every row of the registry against NumPy, over shapes, dtypes, layouts and numbers of ranks."""
+
+import ht_core as ht
+import numpy as np
+import pytest
+from ht_comm import spmd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ht_core.testing import layouts, make_values, spread, whole
+
+DTYPES = [d.name for d in ht.DTYPES.values() if d.numpy is not None]
+ROWS = {name: row for name, row in ht.OPERATIONS.items() if name == row.name}
+UNARY = [n for n, r in ROWS.items() if r.kind == "elementwise" and r.arity == 1 and r.numpy]
+BINARY = [n for n, r in ROWS.items() if r.kind == "elementwise" and r.arity == 2 and r.numpy]
+REDUCTIONS = [n for n, r in ROWS.items() if r.kind == "reduction"]
+
+FEW = settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+RANKS = st.integers(1, 5)
+SHAPES = st.lists(st.integers(0, 5), min_size=0, max_size=3).map(tuple)
+
+
+def close(result, expected, dtype):
+    """Compare values; a few units in the last place for floating results, equality for the others."""
+    result, expected = np.asarray(result), np.asarray(expected)
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    if expected.dtype.kind in "fc":
+        eps = np.finfo(expected.dtype).eps
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(result, expected, rtol=64 * eps, atol=64 * eps)
+    else:
+        np.testing.assert_array_equal(result, expected)
+
+
+def accepted(row, dtype):
+    return np.dtype(dtype).kind in row.accepts
+
+
+@pytest.mark.parametrize("name", UNARY)
+@FEW
+@given(data=st.data())
+def test_unary(name, data):
+    row = ROWS[name]
+    dtype = data.draw(st.sampled_from([d for d in DTYPES if accepted(row, d)]))
+    shape, p = data.draw(SHAPES), data.draw(RANKS)
+    values = make_values(dtype, shape, data.draw(st.integers(0, 99)))
+    layout = data.draw(layouts(shape, p))
+    with np.errstate(all="ignore"):
+        expected = getattr(np, row.numpy)(values)
+
+    def run(comm):
+        x = spread(values, *layout, comm)
+        with comm.trace() as sent:
+            y = row.function(x)
+        assert sent.calls == 0
+        assert y.layout is x.layout
+        np.testing.assert_array_equal(whole(x), values)
+        return whole(y)
+
+    for result in spmd(p, run):
+        close(result, expected, dtype)
+
+
+@pytest.mark.parametrize("name", BINARY)
+@FEW
+@given(data=st.data())
+def test_binary(name, data):
+    row = ROWS[name]
+    names = [d for d in DTYPES if accepted(row, d)]
+    shape, p = data.draw(SHAPES), data.draw(RANKS)
+    pairs = []
+    for i in range(2):
+        dtype = data.draw(st.sampled_from(names))
+        here = tuple(1 if data.draw(st.integers(0, 4)) == 0 else n for n in shape)
+        here = here[data.draw(st.integers(0, 1)) if i and here else 0 :]
+        values = make_values(dtype, here, data.draw(st.integers(0, 99)))
+        pairs.append((values, data.draw(layouts(here, p))))
+    a, b = pairs[0][0], pairs[1][0]
+    promoted = np.result_type(a.dtype, b.dtype)
+    if promoted.kind not in row.accepts:
+        return
+    if name == "pow" or "shift" in name:
+        b = np.abs(b) if promoted.kind in "iu" else b
+        pairs[1] = (b, pairs[1][1])
+    with np.errstate(all="ignore"):
+        expected = getattr(np, row.numpy)(a, b)
+
+    def run(comm):
+        x, y = (spread(v, *layout, comm) for v, layout in pairs)
+        with comm.trace() as sent:
+            z = row.function(x, y)
+        if x.layout is y.layout or x.split is y.split is None:
+            assert sent.calls == 0
+        np.testing.assert_array_equal(whole(x), a)
+        np.testing.assert_array_equal(whole(y), b)
+        return whole(z)
+
+    for result in spmd(p, run):
+        close(result, expected, promoted)
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@FEW
+@given(data=st.data())
+def test_reduction(name, data):
+    row = ROWS[name]
+    dtype = data.draw(st.sampled_from([d for d in DTYPES if accepted(row, d) and d != "float16"]))
+    shape, p = data.draw(SHAPES), data.draw(RANKS)
+    values = make_values(dtype, shape, data.draw(st.integers(0, 99)))
+    layout = data.draw(layouts(shape, p))
+    several = name not in ("argmax", "argmin")
+    axis = data.draw(st.sampled_from([None, *range(-len(shape), len(shape))]))
+    if several and len(shape) > 1 and data.draw(st.booleans()):
+        axis = tuple(data.draw(st.permutations(range(len(shape))))[:2])
+    keepdims = data.draw(st.booleans())
+    with np.errstate(all="ignore"), np.testing.suppress_warnings() as quiet:
+        quiet.filter(RuntimeWarning)
+        try:
+            expected = getattr(np, row.numpy)(values, axis=axis, keepdims=keepdims)
+        except ValueError:
+            expected = None  # no identity for an empty axis
+
+    def run(comm):
+        x = spread(values, *layout, comm)
+        if expected is None:
+            with pytest.raises(ht.LayoutError, match="no identity"):
+                row.function(x, axis=axis, keepdims=keepdims)
+            return None
+        with comm.trace() as sent:
+            y = row.function(x, axis=axis, keepdims=keepdims)
+        reduced = x.split is not None and y.split is None
+        assert sent.calls == ((2 if name.startswith("arg") else 1) if reduced and comm.size > 1 else 0)
+        np.testing.assert_array_equal(whole(x), values)
+        return whole(y)
+
+    for result in spmd(p, run):
+        if expected is not None:
+            close(result, expected, dtype)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "any", "all", "count_nonzero"])
+@FEW
+@given(data=st.data())
+def test_reduction_where(name, data):
+    shape, p = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple)), data.draw(RANKS)
+    values = make_values("int64", shape, 1)
+    mask = make_values("bool", shape, 2)
+    first, second = data.draw(layouts(shape, p)), data.draw(layouts(shape, p))
+    axis = data.draw(st.sampled_from([None, *range(len(shape))]))
+    if name == "count_nonzero":
+        expected = np.count_nonzero(values * mask, axis=axis)
+    else:
+        expected = getattr(np, name)(values, axis=axis, where=mask)
+
+    def run(comm):
+        return whole(ROWS[name].function(spread(values, *first, comm), axis=axis, where=spread(mask, *second, comm)))
+
+    for result in spmd(p, run):
+        np.testing.assert_array_equal(result, expected)
