@@ -254,6 +254,6 @@ def workflows(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def docs(session: nox.Session) -> None:
     """Build the documentation into build/docs (its snippets run in `tests`)."""
-    session.install("-q", "-r", "docs/requirements.txt")
-    command = ["sphinx-build", "-q", "-W", "docs", "build/docs", *session.posargs]
-    session.run(*command, env={"PYTHONPATH": _source_path()})
+    editable = [word for name in LOWER for word in ("-e", f"./packages/ht-{name}")]
+    session.install("-q", "-r", "docs/requirements.txt", *editable)
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "docs", "build/docs", *session.posargs)

@@ -1,0 +1,44 @@
+"""Sphinx configuration: guide in Markdown, reference from the docstrings."""
+
+from ht_meta import __version__
+
+project = "ht"
+copyright = "the ht developers"
+version = release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+napoleon_custom_sections = [("Distribution", "notes_style")]
+napoleon_google_docstring = False
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+autodoc_typehints = "none"  # the docstrings say it, with shapes
+autodoc_member_order = "bysource"
+exclude_patterns = ["requirements.txt", "_generated"]
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_toc_level": 2}
+
+
+def _write_operations(app):
+    """A table of all operations from the registry, for reference/core.md."""
+    from pathlib import Path
+
+    import ht_core
+
+    rows = {}
+    for name, row in ht_core.OPERATIONS.items():
+        rows.setdefault(id(row), (row, []))[1].append(name)
+    lines = []
+    for kind in sorted({row.kind for row, _ in rows.values()}):
+        lines += [f"### {kind}", "", "| names | NumPy | what it sends |", "|---|---|---|"]
+        for row, names in sorted(rows.values(), key=lambda entry: entry[0].name):
+            if row.kind == kind:
+                shown = [f"*{name}*" if hasattr(ht_core.DNDarray, name) else name for name in names]
+                lines.append(f"| {', '.join(shown)} | {row.numpy or ''} | {row.cost} |")
+        lines.append("")
+    folder = Path(app.srcdir) / "_generated"
+    folder.mkdir(exist_ok=True)
+    (folder / "operations.md").write_text("\n".join(lines))
+
+
+def setup(app):
+    """Register the generator."""
+    app.connect("builder-inited", _write_operations)
