@@ -1,9 +1,10 @@
 """Arrays as the transports see them: contiguous host memory with a pointer, a count and an element type.
 
-Two *kinds* of array are known, NumPy's and torch's. A kind is a namespace of the few functions the communicator
-needs (`NumpyKind`, `TorchKind`), so that no other module asks what it has in hand. Whatever the strides, `pack` gives a
-contiguous `Buffer` (the array's own memory where possible) and `landing` a buffer to receive into plus what remains to
-be done once the data is there. Arrays that live on a device are carried through host memory.
+Two *kinds* of array are known, NumPy's and torch's. A kind is a namespace of the few functions the
+communicator needs (`NumpyKind`, `TorchKind`), so that no other module asks what it has in hand. Whatever the
+strides, `pack` gives a contiguous `Buffer` (the array's own memory where possible) and `landing` a buffer to
+receive into plus what remains to be done once the data is there. Arrays that live on a device are carried
+through host memory.
 
 How a rank packs is its own affair: only the sequence of elements must match its peers.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import DTYPES, DType, find_dtype, torch_dtype
+from .dtypes import BY_NATIVE, DTYPES, DType, find_dtype, torch_dtype
 
 Array = Any  # numpy.ndarray or torch.Tensor
 
@@ -26,21 +27,18 @@ class Buffer:
     ----------
     owner : numpy.ndarray or torch.Tensor
         The C-contiguous array that holds the memory.
-    start : int
-        First element of this buffer within `owner`.
-    ptr : int
-        Address of that element.
     count : int
         Number of elements.
     dtype : DType
         Their type.
+    start : int
+        First element of this buffer within `owner`.
     """
 
-    __slots__ = ("count", "dtype", "owner", "ptr", "start")
+    __slots__ = ("count", "dtype", "owner", "start")
 
-    def __init__(self, owner: Array, ptr: int, count: int, dtype: DType, start: int = 0) -> None:
+    def __init__(self, owner: Array, count: int, dtype: DType, start: int = 0) -> None:
         self.owner = owner
-        self.ptr = ptr
         self.count = count
         self.dtype = dtype
         self.start = start
@@ -50,11 +48,19 @@ class Buffer:
         """Length in bytes."""
         return self.count * self.dtype.itemsize
 
+    @property
+    def ptr(self) -> int:
+        """Address of the first element."""
+        owner = self.owner
+        if isinstance(owner, np.ndarray):
+            base = owner.__array_interface__["data"][0]
+        else:
+            base = owner.data_ptr()
+        return base + self.start * self.dtype.itemsize
+
     def part(self, start: int, count: int) -> "Buffer":
         """Return elements ``start .. start + count`` as a buffer on the same memory."""
-        return Buffer(
-            self.owner, self.ptr + start * self.dtype.itemsize, count, self.dtype, self.start + start
-        )
+        return Buffer(self.owner, count, self.dtype, self.start + start)
 
     @property
     def array(self) -> np.ndarray:
@@ -94,7 +100,12 @@ class NumpyKind:
     @staticmethod
     def buffer(x: np.ndarray, dtype: DType) -> Buffer:
         """Return the buffer of a direct array."""
-        return Buffer(x, x.__array_interface__["data"][0], x.size, dtype)
+        return Buffer(x, x.size, dtype)
+
+    @staticmethod
+    def empty_like(x: np.ndarray) -> np.ndarray:
+        """Return a new contiguous array of the shape and type (and device) of `x`."""
+        return np.empty(x.shape, x.dtype)
 
     @staticmethod
     def empty(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
@@ -109,7 +120,13 @@ class NumpyKind:
     @staticmethod
     def copy(out: np.ndarray, x: np.ndarray) -> None:
         """Set `out` to `x`, converting the element type where they differ."""
-        np.copyto(out, x, casting="unsafe")
+        if out.dtype == x.dtype:
+            out[...] = x
+        else:
+            # float32 to float16: what overflows becomes infinite, as in torch; that is no cause for a
+            # warning.
+            with np.errstate(all="ignore"):
+                np.copyto(out, x, casting="unsafe")
 
     @staticmethod
     def fill(out: np.ndarray, value: Any) -> None:
@@ -157,7 +174,7 @@ class TorchKind:
 
     @staticmethod
     def is_writable(x: Array) -> bool:
-        return not (x.requires_grad and x.is_leaf)
+        return True
 
     @staticmethod
     def strides(x: Array) -> tuple[int, ...]:
@@ -166,7 +183,13 @@ class TorchKind:
     @staticmethod
     def buffer(x: Array, dtype: DType) -> Buffer:
         """Return the buffer of a direct tensor."""
-        return Buffer(x, x.data_ptr(), x.numel(), dtype)
+        return Buffer(x, x.numel(), dtype)
+
+    @staticmethod
+    def empty_like(x: Array) -> Array:
+        """Return a new contiguous tensor of the shape, type and device of `x`."""
+        torch = sys.modules["torch"]
+        return torch.empty_like(x, memory_format=torch.contiguous_format, requires_grad=False)
 
     @staticmethod
     def empty(shape: tuple[int, ...], like: Array) -> Array:
@@ -215,21 +238,7 @@ KINDS: dict[str, Kind] = {"numpy": NumpyKind, "torch": TorchKind}
 _KIND_OF_TYPE: dict[type, Kind] = {np.ndarray: NumpyKind}
 
 
-def find_kind(where: str, argument: str, x: Any) -> Kind:
-    """Return the kind of an array.
-
-    Raises
-    ------
-    TypeError
-        If `x` is neither a NumPy array nor a strided torch tensor.
-    """
-    kind = _KIND_OF_TYPE.get(type(x))
-    if kind is None:
-        kind = _find_kind_slowly(where, argument, x)
-    return kind
-
-
-def _find_kind_slowly(where: str, argument: str, x: Any) -> Kind:
+def _find_kind(where: str, argument: str, x: Any) -> Kind:
     torch = sys.modules.get("torch")
     if isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray):
         kind: Kind = NumpyKind
@@ -246,21 +255,17 @@ def _find_kind_slowly(where: str, argument: str, x: Any) -> Kind:
 
 def inspect(where: str, argument: str, x: Any) -> tuple[Kind, DType]:
     """Return kind and element type of an array, or raise `TypeError`."""
-    kind = find_kind(where, argument, x)
-    dtype = find_dtype(x.dtype)
+    kind = _KIND_OF_TYPE.get(type(x)) or _find_kind(where, argument, x)
+    dtype = BY_NATIVE.get(x.dtype) or find_dtype(x.dtype)
     if dtype is None:
         raise TypeError(
-            f"{where}: {argument} must have one of the dtypes {', '.join(DTYPES)}, got {x.dtype}; cast it first"
+            f"{where}: {argument} must have a dtype of {', '.join(DTYPES)}, got {x.dtype}; cast it first"
         )
-    if kind is TorchKind and (x.layout is not _strided() or x.is_meta):
+    if kind is TorchKind and (x.is_meta or x.layout is not sys.modules["torch"].strided):
         raise TypeError(
             f"{where}: {argument} must be a strided tensor with data, got {x.layout} on {x.device}"
         )
     return kind, dtype
-
-
-def _strided() -> Any:
-    return sys.modules["torch"].strided
 
 
 def check_like(where: str, argument: str, x: Any, kind: Kind, dtype: DType, shape: tuple[int, ...]) -> None:
@@ -271,7 +276,7 @@ def check_like(where: str, argument: str, x: Any, kind: Kind, dtype: DType, shap
             f"{where}: {argument} must be a {kind.name} of dtype {dtype.name}, "
             f"got a {x_kind.name} of dtype {x_dtype.name}"
         )
-    if tuple(x.shape) != tuple(shape):
+    if x.shape != shape:
         raise ValueError(f"{where}: {argument} must have shape {tuple(shape)}, got {tuple(x.shape)}")
 
 
@@ -287,6 +292,8 @@ def check_writable(where: str, argument: str, out: Any, kind: Kind) -> None:
     """Raise `ValueError` unless every element of `out` can be set on its own."""
     if not kind.is_writable(out):
         raise ValueError(f"{where}: {argument} must be writable, got a read-only {kind.name}; pass a copy")
+    if kind.is_direct(out):
+        return
     if any(stride == 0 and extent > 1 for stride, extent in zip(kind.strides(out), out.shape)):
         raise ValueError(
             f"{where}: {argument} must not have elements that share memory, got an expanded {kind.name} "
@@ -295,7 +302,7 @@ def check_writable(where: str, argument: str, out: Any, kind: Kind) -> None:
 
 
 def pack(x: Array, kind: Kind, dtype: DType) -> Buffer:
-    """Return the elements of `x` in C order as a buffer: its own memory if that is what it holds, a copy if not."""
+    """Return the elements of `x` in C order as a buffer, on its own memory if they lie so, else a copy."""
     if kind.is_direct(x):
         return kind.buffer(x, dtype)
     return pack_copy(x, kind, dtype)
@@ -324,8 +331,8 @@ def is_leading(shape: tuple[int, ...], axis: int) -> bool:
 def pack_blocks(x: Array, counts: tuple[int, ...], axis: int, kind: Kind, dtype: DType) -> Buffer:
     """Return the blocks of `x` along `axis`, each in C order, one after the other.
 
-    Each block is copied with its own runs of memory, which is several times faster than transposing the axis to
-    the front.
+    Each block is copied with its own runs of memory, which is several times faster than transposing the axis
+    to the front.
     """
     shape = tuple(x.shape)
     if is_leading(shape, axis):

@@ -1,8 +1,9 @@
 """The protocol all transports share: `Communicator`.
 
-Everything that does not depend on the transport is here and in the four groups of methods it inherits: checking of
-arguments, packing of strided data, slicing of long messages, tracing, objects, error agreement. A transport implements
-the primitives listed at the end of `Communicator`, on contiguous buffers no longer than `config.slice_bytes`.
+Everything that does not depend on the transport is here and in the four groups of methods it inherits:
+checking of arguments, packing of strided data, slicing of long messages, tracing, objects, error agreement. A
+transport implements the primitives listed at the end of `Communicator`, on contiguous buffers no longer than
+`config.slice_bytes`.
 
 Every decision about which messages are sent follows from facts all ranks share: shapes, dtypes, operators,
 counts, the size of the communicator and `config`. Strides decide only how a rank packs.
@@ -33,8 +34,8 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
     size : int
         Number of ranks.
     handle : mpi4py.MPI.Comm or None
-        The communicator of the user's own MPI calls; None where there is no MPI. Traffic of this class goes through
-        a duplicate, so the two never meet.
+        The communicator of the user's own MPI calls; None where there is no MPI. Traffic of this class goes
+        through a duplicate, so the two never meet.
     """
 
     rank: int
@@ -78,11 +79,11 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
 
     @traced
     def dup(self) -> "Communicator":
-        """Return a communicator of the same ranks whose messages do not meet those of this one. Collective."""
+        """Return a communicator of the same ranks with messages of its own. Collective."""
         return self._dup()
 
     def free(self) -> None:
-        """Release the communicator and those made by `node` and `leaders`. Collective; further use is an error."""
+        """Release the communicator and those made by `node` and `leaders`. Collective."""
         if self._is_freed:
             return
         for derived in (self._leaders, self._node):
@@ -99,13 +100,13 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
         self.free()
 
     def node(self) -> "Communicator":
-        """Return the communicator of the ranks that share this rank's memory. Collective on first use, then kept."""
+        """Return the kept communicator of the ranks that share memory. Collective on first use."""
         if self._node is None:
             self._node = self._split_node()
         return self._node
 
     def leaders(self) -> "Communicator | None":
-        """Return the communicator of the first rank of each node, None on the others. Collective on first use."""
+        """Return that of the first rank of each node, None elsewhere. Collective on first use."""
         node = self.node()
         if self._leaders is None:
             made = self._split(0 if node.rank == 0 else None, 0)
@@ -151,7 +152,8 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
     def trace(self) -> Trace:
         """Return a context manager that counts the calls and bytes of this rank.
 
-        Communicators made from this one (split, dup, node) report to the same trace; nested traces each see all.
+        Communicators made from this one (split, dup, node) report to the same trace; nested traces each see
+        all.
 
         Examples
         --------
@@ -205,7 +207,7 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
 
     @staticmethod
     def _slices(buffer: Buffer, record: int = 1) -> Iterator[Buffer]:
-        """Cut a buffer into pieces of at most `config.slice_bytes` that hold whole records; an empty one is one piece."""
+        """Cut a buffer into pieces of whole records, at most `config.slice_bytes` long; at least one."""
         limit = max(config.slice_bytes // (buffer.dtype.itemsize * record), 1) * record
         if buffer.count <= limit:
             yield buffer
@@ -226,11 +228,12 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"pickle: the object must not be a communicator, got {self!r}; store what it is needed for and call "
-            "ht_comm.get_comm() after loading"
+            f"pickle: the object must not be a communicator, got {self!r}; "
+            "store what it is needed for and call ht_comm.get_comm() after loading"
         )
 
-    # ----- primitives: what a transport implements. Buffers are contiguous and at most config.slice_bytes long.
+    # ----- primitives: what a transport implements. Buffers are contiguous and at most config.slice_bytes
+    # long.
 
     @abstractmethod
     def _barrier(self) -> None:
@@ -242,7 +245,7 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
 
     @abstractmethod
     def _allreduce(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
-        """Set `recv` to the combination of all ranks' `send`; None means that `recv` holds the contribution."""
+        """Set `recv` to the combination of all ranks' `send` (None: of what `recv` holds)."""
 
     @abstractmethod
     def _reduce(self, buffer: Buffer, red: Reduction, root: int) -> None:

@@ -19,14 +19,14 @@ _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "M
 
 
 def get_comm() -> "Communicator":
-    """Return this thread's current communicator: the one set by `use_comm`, the rank's own inside `spmd`, else the world."""
+    """Return this thread's communicator: set by `use_comm`, the rank's own in `spmd`, else the world."""
     try:
         return _current.comm
     except AttributeError:
         return world()
 
 
-class use_comm:  # noqa: N801 - reads as a statement
+class use_comm:
     """Make a communicator the current one of this thread.
 
     As a statement it stays until the next one; as a context manager until the end of the block.
@@ -75,14 +75,15 @@ def self_() -> "Communicator":
 def world() -> "Communicator":
     """Return the communicator of all ranks of the job.
 
-    An `MPIComm` where the process was started as one of several MPI ranks, else a `SerialComm`. MPI is initialised by the
-    first call, not by the import. Collective on the first call.
+    An `MPIComm` where the process was started as one of several MPI ranks, else a `SerialComm`. MPI is
+    initialised by the first call, not by the import. Collective on the first call.
 
     Raises
     ------
     CommError
-        If a launcher started several ranks but they cannot reach each other (no mpi4py, no MPI library, or one of another
-        vendor than the launcher's). ``HT_COMM_WORLD=serial`` says that separate processes are meant.
+        If a launcher started several ranks but they cannot reach each other (no mpi4py, no MPI library, or
+        one of another vendor than the launcher's). ``HT_COMM_WORLD=serial`` says that separate processes are
+        meant.
     """
     global _world
     if _world is None:
@@ -111,7 +112,7 @@ def _make_world() -> "Communicator":
     if launched > 1 or wanted == "mpi":
         raise CommError(
             f"world: MPI must be usable in a process started as one of {launched} ranks, got: {problem}; "
-            "install an MPI library that fits the launcher, or set HT_COMM_WORLD=serial for separate processes"
+            "install an MPI library that fits the launcher, or set HT_COMM_WORLD=serial"
         )
     return self_()
 

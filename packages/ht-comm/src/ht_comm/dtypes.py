@@ -1,7 +1,7 @@
 """The element types that travel, as NumPy, torch and MPI know them.
 
-One frozen record per type; look-ups are one dictionary access. torch is never imported from here: its dtypes are
-entered when the first tensor arrives, at which point the caller has imported it.
+One frozen record per type; look-ups are one dictionary access. torch is never imported from here: its dtypes
+are entered when the first tensor arrives, at which point the caller has imported it.
 """
 
 import sys
@@ -69,7 +69,7 @@ DTYPES: dict[str, DType] = {
     }.items()
 }
 
-_BY_NATIVE: dict[Any, DType] = {d.storage: d for d in DTYPES.values() if d.name != "bfloat16"}
+BY_NATIVE: dict[Any, DType] = {d.storage: d for d in DTYPES.values() if d.name != "bfloat16"}
 _TO_TORCH: dict[DType, Any] = {}
 
 
@@ -78,16 +78,16 @@ def _enter_torch_dtypes() -> None:
     for record in DTYPES.values():
         native = getattr(torch, record.name, None)
         if native is not None:
-            _BY_NATIVE[native] = record
+            BY_NATIVE[native] = record
             _TO_TORCH[record] = native
 
 
 def find_dtype(native: Any) -> DType | None:
     """Return the record of a NumPy or torch dtype, or None if elements of that type cannot travel."""
-    record = _BY_NATIVE.get(native)
+    record = BY_NATIVE.get(native)
     if record is None and not _TO_TORCH and "torch" in sys.modules:
         _enter_torch_dtypes()
-        record = _BY_NATIVE.get(native)
+        record = BY_NATIVE.get(native)
     return record
 
 

@@ -1,7 +1,7 @@
 """An exception on one rank ends the job, with one traceback that names the rank.
 
-Without this the failing rank waits in ``MPI_Finalize`` for the others, and they in their next collective for it:
-the job hangs and says nothing.
+Without this the failing rank waits in ``MPI_Finalize`` for the others, and they in their next collective for
+it: the job hangs and says nothing.
 """
 
 import os
@@ -13,8 +13,8 @@ import traceback
 from types import TracebackType
 
 _installed = False
-# A rank other than 0 waits this long (seconds) before it reports. If all ranks fail alike, rank 0 has
-# reported and ended the job by then, and the error is seen once.
+# Seconds before a rank reports. If all ranks fail alike, one of them has reported and ended the job by then,
+# and the error is seen once: rank 0, or the rank on which an agreed error arose, whose traceback tells most.
 _FIRST_DELAY, _SPREAD = 0.25, 0.75
 
 
@@ -48,7 +48,7 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Traceb
         sys.__excepthook__(kind, error, trace)
         return
     rank, size = MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
-    if rank:
+    if rank != getattr(error, "__ht_origin__", 0):
         time.sleep(_FIRST_DELAY + _SPREAD * rank / size)
     if kind is not KeyboardInterrupt:
         for stream in (sys.stdout, sys.stderr):

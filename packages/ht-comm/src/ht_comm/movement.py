@@ -19,8 +19,8 @@ from .buffers import (
 from .point_to_point import MAX_TAG, wait_all
 from .trace import traced
 
-# Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its own,
-# so consecutive collectives may share one.
+# Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its
+# own, so consecutive collectives may share one.
 TAG_GATHER, TAG_SCATTER, TAG_ALLTOALL, TAG_REDISTRIBUTE = range(MAX_TAG, MAX_TAG + 4)
 
 
@@ -63,7 +63,8 @@ class Movement:
 
     @traced
     def allgather(self, x: Array, *, axis: int = 0, out: Array | None = None) -> Array:
-        """Concatenate the arrays of all ranks, which have equal shapes, along an axis; every rank gets the result.
+        """Concatenate the arrays of all ranks, which have equal shapes, along an axis; every rank gets the
+        result.
 
         Parameters
         ----------
@@ -80,7 +81,8 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts per rank.
+        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts
+        per rank.
         """
         inspect("allgather", "x", x)
         axis = self._check_axis("allgather", axis, x.ndim)
@@ -109,7 +111,8 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts per rank.
+        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts
+        per rank.
         """
         inspect("allgatherv", "x", x)
         axis = self._check_axis("allgatherv", axis, x.ndim)
@@ -223,8 +226,8 @@ class Movement:
         root : int
             The rank that holds `x`.
         like : array, optional
-            An array with the dtype, kind, device and the other extents of `x`, given **on all ranks or on none**.
-            Without it these travel first, in one small message.
+            An array with the dtype, kind, device and the other extents of `x`, given **on all ranks or on
+            none**. Without it these travel first, in one small message.
 
         Returns
         -------
@@ -232,8 +235,8 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message from the root to each rank with a block (one per `config.slice_bytes`), after one
-        small broadcast where `like` is not given.
+        Collective. One message from the root to each rank with a block (one per `config.slice_bytes`), after
+        one small broadcast where `like` is not given.
         """
         self._check_root("scatterv", root)
         counts = self._check_counts("scatterv", "counts", counts)
@@ -323,8 +326,8 @@ class Movement:
         recv_counts = self._check_counts("alltoallv", "recv_counts", recv_counts)
         if send_counts[self.rank] != recv_counts[self.rank]:
             raise ValueError(
-                f"alltoallv: recv_counts[{self.rank}] must be send_counts[{self.rank}] = {send_counts[self.rank]} "
-                f"on rank {self.rank}, got {recv_counts[self.rank]}"
+                f"alltoallv: recv_counts[{self.rank}] must be {send_counts[self.rank]} on rank {self.rank}, "
+                f"as send_counts there, got {recv_counts[self.rank]}"
             )
         shape = (*x.shape[:axis], sum(recv_counts), *x.shape[axis + 1 :])
         if out is None:
@@ -346,7 +349,8 @@ class Movement:
     def _exchange(
         self, send: Buffer, send_lengths: tuple[int, ...], recv: Buffer, recv_lengths: tuple[int, ...]
     ) -> None:
-        """Pairwise exchange: both ends of a message know its length, so they agree on its slices and on its absence.
+        """Pairwise exchange: both ends of a message know its length, so they agree on its slices and on its
+        absence.
 
         (One ``MPI_Alltoallv`` could not be sliced: no rank knows all lengths.)
         """

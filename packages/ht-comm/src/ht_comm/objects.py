@@ -81,8 +81,9 @@ class Objects:
         Raises
         ------
         type(error)
-            The error of the lowest failing rank, with the same type and text on all ranks and a note naming the rank. Where
-            an error cannot be rebuilt on another rank from its pickle, it arrives as a `CommError` with its text.
+            The error of the lowest failing rank, with the same type and text on all ranks and a note naming
+            the rank. Where an error cannot be rebuilt on another rank from its pickle, it arrives as a
+            `CommError` with its text.
 
         Distribution
         ------------

@@ -2,8 +2,8 @@
 
 A `Reduction` is looked up from (operator name, element type) alone, so every rank decides alike.
 
-- bool: ``sum`` and ``max`` mean "or", ``prod`` and ``min`` mean "and". A count of true values is another question:
-  cast to an integer type first.
+- bool: ``sum`` and ``max`` mean "or", ``prod`` and ``min`` mean "and". A count of true values is another
+  question: cast to an integer type first.
 - float16 and bfloat16 are carried and accumulated as float32 and rounded once, at the end.
 - min and max let NaN win, as NumPy does. ``MPI_MIN``/``MPI_MAX`` leave NaN undefined, so floating point
   extrema use an operator of our own.
@@ -37,8 +37,9 @@ class Reduction:
         Neutral element, in `transport`.
     record : int
         Number of consecutive elements that belong together and must never be cut apart.
-    is_logical : bool
-        The result is 0 or 1 whatever the inputs.
+    is_normalised : bool
+        Operands are replaced by 0 or 1 first: logical operators on integers, whose result must not depend on
+        whether MPI touched the value (it does not on the first rank of a scan, or with a single rank).
     """
 
     op: str
@@ -47,7 +48,7 @@ class Reduction:
     mpi: str | None
     identity: Any
     record: int = 1
-    is_logical: bool = False
+    is_normalised: bool = False
 
 
 def merge_moments(lower: np.ndarray, higher: np.ndarray, out: np.ndarray, *, record: int) -> None:
@@ -56,15 +57,16 @@ def merge_moments(lower: np.ndarray, higher: np.ndarray, out: np.ndarray, *, rec
     Parameters
     ----------
     lower, higher, out : numpy.ndarray, float64, shape (k * record,)
-        ``k`` records ``[n, mean_1..mean_d, M2_1..M2_d]`` with ``record = 2 d + 1``. `out` may be either input.
+        ``k`` records ``[n, mean_1..mean_d, M2_1..M2_d]``, ``record = 2 d + 1``. `out` may be either input.
     record : int
         Length of one record.
 
     Notes
     -----
-    The pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample variance:
-    analysis and recommendations", The American Statistician 37 (1983), doi:10.1080/00031305.1983.10483115. An empty
-    side (n = 0) hands the other side through unchanged, so its means may hold anything, NaN included.
+    The pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample
+    variance: analysis and recommendations", The American Statistician 37 (1983),
+    doi:10.1080/00031305.1983.10483115. An empty side (n = 0) hands the other side through unchanged, so its
+    means may hold anything, NaN included.
     """
     a, b, result = lower.reshape(-1, record), higher.reshape(-1, record), out.reshape(-1, record)
     d = record // 2
@@ -130,7 +132,7 @@ def _build(op: str, dtype: DType) -> Reduction:
         combine=ufunc,
         mpi=None if op in ("min", "max") and dtype.kind == "f" else mpi,
         identity=_identity(op, transport),
-        is_logical=op in ("land", "lor", "lxor"),
+        is_normalised=op in ("land", "lor", "lxor") and dtype.kind != "b",
     )
 
 

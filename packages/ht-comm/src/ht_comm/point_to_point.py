@@ -7,7 +7,7 @@ from .buffers import Array, Buffer, check_target, check_writable, inspect, landi
 from .trace import traced
 
 MAX_TAG = 32_000
-"""Tags of users are below this; the ones from here to 32767 (all that MPI promises) are for internal traffic."""
+"""Tags of users are below this; from here to 32767 (all that MPI promises) they are internal."""
 
 
 class Handle(Protocol):
@@ -23,8 +23,8 @@ class Handle(Protocol):
 class Request:
     """A message under way, together with the memory it uses.
 
-    The memory is kept alive until the request has completed. The array handed to `isend` must not be changed, and
-    the one handed to `irecv` not be read, before `wait` has returned.
+    The memory is kept alive until the request has completed. The array handed to `isend` must not be changed,
+    and the one handed to `irecv` not be read, before `wait` has returned.
     """
 
     __slots__ = ("_array", "_finish", "_handles", "_keep")

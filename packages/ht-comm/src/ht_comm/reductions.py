@@ -5,6 +5,7 @@ from .buffers import (
     Buffer,
     Kind,
     check_target,
+    check_writable,
     inspect,
     landing,
     pack,
@@ -28,8 +29,8 @@ class Reductions:
         x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
             This rank's contribution.
         op : str
-            ``sum prod min max land lor lxor band bor bxor``, or ``"moments"``: `x` is float64 and its last axis holds
-            ``[n, mean_1..mean_d, M2_1..M2_d]``, which are merged; n = 0 is an empty contribution.
+            ``sum prod min max land lor lxor band bor bxor``, or ``"moments"``: `x` is float64 and its last
+            axis holds ``[n, mean_1..mean_d, M2_1..M2_d]``, which are merged; n = 0 is an empty contribution.
         out : array like `x`, optional
             Receives the result; may be `x`.
 
@@ -40,7 +41,8 @@ class Reductions:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`); float16 and bfloat16 travel as float32.
+        Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`); float16 and bfloat16 travel as
+        float32.
 
         Raises
         ------
@@ -51,26 +53,21 @@ class Reductions:
         """
         kind, dtype = inspect("allreduce", "x", x)
         red = find_reduction("allreduce", op, dtype, x.shape)
-        if out is None:
-            out = kind.empty(x.shape, x)
-        elif out is not x:
-            check_target("allreduce", "out", out, kind, dtype, x.shape)
+        out, is_direct = self._result("allreduce", x, out, kind, dtype)
         if self.size == 1:
             _single(x, out, kind, red)
-        elif red.transport is dtype and kind.is_direct(out):
-            recv = kind.buffer(out, dtype)
-            if out is x:
-                send = None
-            elif kind.is_direct(x):
-                send = kind.buffer(x, dtype)
-            else:
-                kind.copy(out, kind.prepare(x))
-                send = None
-            self._allreduce_slices(send, recv, red)
+        elif red.transport is dtype and not red.is_normalised and is_direct:
+            send = None
+            if out is not x:
+                if kind.is_direct(x):
+                    send = kind.buffer(x, dtype)
+                else:
+                    kind.copy(out, kind.prepare(x))
+            self._allreduce_slices(send, kind.buffer(out, dtype), red)
         else:
-            work = pack_copy(x, kind, red.transport)
+            work = _operand(x, kind, red)
             self._allreduce_slices(None, work, red)
-            _unpack(work, out, kind)
+            kind.copy(out, work.owner)
         return out
 
     @traced
@@ -97,18 +94,13 @@ class Reductions:
         red = find_reduction("reduce", op, dtype, x.shape)
         self._check_root("reduce", root)
         is_root = self.rank == root
-        if not is_root:
-            out = None
-        elif out is None:
-            out = kind.empty(x.shape, x)
-        elif out is not x:
-            check_target("reduce", "out", out, kind, dtype, x.shape)
+        out = self._result("reduce", x, out, kind, dtype)[0] if is_root else None
         if self.size == 1:
             _single(x, out, kind, red)
             return out
         # A copy on the root receives the result; the others send from where the data lies.
-        if is_root or red.transport is not dtype:
-            work = pack_copy(x, kind, red.transport)
+        if is_root or red.transport is not dtype or red.is_normalised:
+            work = _operand(x, kind, red)
         else:
             work = pack(x, kind, dtype)
         for part in self._slices(work, red.record):
@@ -116,7 +108,7 @@ class Reductions:
                 self._ledger.add(0 if is_root else part.nbytes)
             self._reduce(part, red, root)
         if is_root:
-            _unpack(work, out, kind)
+            kind.copy(out, work.owner)
         return out
 
     @traced
@@ -135,8 +127,8 @@ class Reductions:
     def exscan(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
         """Combine the arrays of ranks ``0 .. rank - 1``; rank 0 gets the operator's identity.
 
-        Parameters and result as for `allreduce`. The identity of ``min`` is +inf or the largest integer, of ``max`` -inf
-        or the smallest, of ``moments`` the empty record.
+        Parameters and result as for `allreduce`. The identity of ``min`` is +inf or the largest integer, of
+        ``max`` -inf or the smallest, of ``moments`` the empty record.
 
         Distribution
         ------------
@@ -147,18 +139,15 @@ class Reductions:
     def _prefix(self, where: str, x: Array, op: str, out: Array | None) -> Array:
         kind, dtype = inspect(where, "x", x)
         red = find_reduction(where, op, dtype, x.shape)
-        if out is None:
-            out = kind.empty(x.shape, x)
-        elif out is not x:
-            check_target(where, "out", out, kind, dtype, x.shape)
+        out, _ = self._result(where, x, out, kind, dtype)
         if self.size > 1:
-            work = pack_copy(x, kind, red.transport)
+            work = _operand(x, kind, red)
             for part in self._slices(work, red.record):
                 if self._ledger.traces:
                     self._ledger.add(part.nbytes if self.rank < self.size - 1 else 0)
                 (self._scan if where == "scan" else self._exscan)(part, red)
             if self.rank or where == "scan":
-                _unpack(work, out, kind)
+                kind.copy(out, work.owner)
         elif where == "scan":
             _single(x, out, kind, red)
         if where == "exscan" and self.rank == 0:
@@ -209,8 +198,8 @@ class Reductions:
             _single(x, out, kind, red)
             return out
         lengths = self._lengths(x.shape, counts, axis)
-        if red.transport is not dtype:
-            x = _converted(x, kind, red.transport)
+        if red.transport is not dtype or red.is_normalised:
+            x = _operand(x, kind, red).owner
         send = pack_blocks(x, counts, axis, kind, red.transport)
         self._reduce_scatter_into(send, out, lengths, red, kind, dtype)
         return out
@@ -247,6 +236,20 @@ class Reductions:
                 self._reduce(part, red, root)
             start += length
 
+    @staticmethod
+    def _result(where: str, x: Array, out: Array | None, kind: Kind, dtype: DType) -> tuple[Array, bool]:
+        """Return the array for the result, and whether it can be received into as it is."""
+        if out is None:
+            out = kind.empty_like(x)
+            return out, kind.is_direct(out)
+        # First the test that an ordinary `out` passes at once; the second one finds the words for the others.
+        if type(out) is not type(x) or out.dtype != x.dtype or out.shape != x.shape:
+            check_target(where, "out", out, kind, dtype, x.shape)
+        is_direct = kind.is_direct(out)
+        if not is_direct or not kind.is_writable(out):
+            check_writable(where, "out", out, kind)
+        return out, is_direct
+
     def _allreduce_slices(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
         if self._fits(recv):
             if self._ledger.traces:
@@ -262,17 +265,12 @@ class Reductions:
 
 def _single(x: Array, out: Array, kind: Kind, red: Reduction) -> None:
     """One rank: the result is the operand, but for logical operators, whose result is 0 or 1."""
-    if red.is_logical and red.transport.kind != "b":
+    if red.is_normalised:
         kind.copy(out, kind.truth(x))
     elif out is not x:
         kind.copy(out, kind.prepare(x))
 
 
-def _converted(x: Array, kind: Kind, dtype: DType) -> Array:
-    work = kind.scratch(tuple(x.shape), dtype)
-    kind.copy(work, kind.prepare(x))
-    return work
-
-
-def _unpack(work: Buffer, out: Array, kind: Kind) -> None:
-    kind.copy(out, work.owner)
+def _operand(x: Array, kind: Kind, red: Reduction) -> Buffer:
+    """Return a fresh copy of the operand in the form in which it is combined."""
+    return pack_copy(kind.truth(x) if red.is_normalised else x, kind, red.transport)

@@ -2,10 +2,11 @@
 
 Made for tests of many rank counts, for notebooks and for debugging: real collectives on real buffers, no MPI.
 
-The last rank to arrive at a collective does the work of all, on everybody's buffers, while the others are blocked: one
-hand-over per collective, no race, and reductions are folded in rank order, so results are deterministic.
-What is wrong shows at once. Calls that do not match raise the same error on every rank; a situation in which every
-living rank is blocked is a dead-lock and is reported with each rank's place; an exception on one rank wakes all others.
+The last rank to arrive at a collective does the work of all, on everybody's buffers, while the others are
+blocked: one hand-over per collective, no race, and reductions are folded in rank order, so results are
+deterministic. What is wrong shows at once. Calls that do not match raise the same error on every rank; a
+situation in which every living rank is blocked is a dead-lock and is reported with each rank's place; an
+exception on one rank wakes all others.
 """
 
 import itertools
@@ -28,14 +29,14 @@ from .trace import Ledger, call_site
 
 
 class _Aborted(BaseException):
-    """Unwinds a rank because another one failed. Not an Exception: user code must not catch it by accident."""
+    """Unwinds a rank because another one failed. Not an Exception: user code must not catch it."""
 
 
 class _World:
     """One `spmd` call: who runs, who waits, and whether it has failed.
 
-    All state is guarded by `lock`. A rank blocks on its own semaphore; whoever lets it go on marks it as running
-    before waking it, so "every living rank is blocked" is exact.
+    All state is guarded by `lock`. A rank blocks on its own semaphore; whoever lets it go on marks it as
+    running before waking it, so "every living rank is blocked" is exact.
     """
 
     def __init__(self, size: int) -> None:
@@ -136,7 +137,7 @@ class _Post:
 class _Message:
     """A message expected by a rank: delivered into its buffer by the sender."""
 
-    __slots__ = ("_comm", "buffer", "error", "is_complete", "is_awaited", "label")
+    __slots__ = ("_comm", "buffer", "error", "is_awaited", "is_complete", "label")
 
     def __init__(self, comm: "ThreadComm", buffer: Buffer, label: str) -> None:
         self._comm = comm
@@ -327,8 +328,6 @@ def _args(posts: list[_Post]) -> list[tuple]:
 def _fold(arrays: list[np.ndarray], red: Reduction) -> np.ndarray:
     """Combine in rank order."""
     total = arrays[0].copy()
-    if red.is_logical and red.transport.kind != "b":
-        np.not_equal(total, 0, out=total, casting="unsafe")
     for array in arrays[1:]:
         _combine(red, total, array, total)
     return total
@@ -437,8 +436,8 @@ def spmd(p: int, fn: Callable[..., Any], *args: Any, timeout: float = 60.0, **kw
     p : int
         Number of ranks.
     fn : callable
-        Gets the rank's communicator, which is also what `get_comm` returns inside. The other arguments are the same objects on
-        all ranks: treat them as read-only.
+        Gets the rank's communicator, which is also what `get_comm` returns inside. The other arguments are
+        the same objects on all ranks: treat them as read-only.
     timeout : float
         Seconds after which ranks that have not finished are reported and given up.
 
@@ -452,7 +451,8 @@ def spmd(p: int, fn: Callable[..., Any], *args: Any, timeout: float = 60.0, **kw
     BaseException
         That of the lowest failing rank, with a note naming it. All other ranks are ended at their next call.
     CommError
-        If all ranks wait for one another, if their calls do not match, or after `timeout`; says where each rank is.
+        If all ranks wait for one another, if their calls do not match, or after `timeout`; says where each
+        rank is.
 
     Examples
     --------
@@ -507,7 +507,8 @@ def _run_threads(world: _World, run: Callable[[int], None], timeout: float) -> N
                 late = [rank for rank in range(world.size) if not world.is_done[rank]]
                 text = f"spmd: ranks {late} have not finished within {timeout} s: {places}"
                 world.abort(text)
-                # Blocked ranks end now; one that computes or loops for ever is left behind as a daemon thread.
+                # Blocked ranks end now; one that computes or loops for ever is left behind as a daemon
+                # thread.
                 if not world.finished.wait(1.0):
                     raise CommError(text)
         except KeyboardInterrupt:

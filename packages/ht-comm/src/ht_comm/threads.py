@@ -37,7 +37,8 @@ def thread_budget(comm: "Communicator") -> int:
 def set_thread_budget(comm: "Communicator | None" = None, n: int | None = None) -> int:
     """Set torch's number of threads to this rank's share of the node's cores; return that number. Collective.
 
-    Done once when the world communicator is made, if torch has been imported and ``OMP_NUM_THREADS`` is not set.
+    Done once when the world communicator is made, if torch has been imported and ``OMP_NUM_THREADS`` is not
+    set.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def set_thread_budget(comm: "Communicator | None" = None, n: int | None = None) 
 
 
 def set_default_budget(comm: "Communicator") -> None:
-    """Set the budget of a new world. Collective: every rank takes part in the exchange, whether torch is there or not."""
+    """Set the budget of a new world. Collective, whether this rank has imported torch or not."""
     n = thread_budget(comm)
     if "OMP_NUM_THREADS" not in os.environ:
         set_thread_budget(n=n)

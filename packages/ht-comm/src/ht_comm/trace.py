@@ -1,7 +1,7 @@
 """Counting what is sent: `Communicator.trace`.
 
-While no trace is active a public method pays for one truth test of an empty list. This module knows nothing of
-transports: the communicator reports, the ledger distributes the report to the active traces.
+While no trace is active a public method pays for one truth test of an empty list. This module knows nothing
+of transports: the communicator reports, the ledger distributes the report to the active traces.
 """
 
 import functools
@@ -122,7 +122,7 @@ class Ledger:
 
 
 def call_site(frame: FrameType | None) -> str:
-    """Return ``file:line`` of the first frame outside this project's packages, going outwards from `frame`."""
+    """Return ``file:line`` of the first frame outside this project, going outwards from `frame`."""
     last = "unknown"
     while frame is not None:
         last = f"{frame.f_code.co_filename}:{frame.f_lineno}"
