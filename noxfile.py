@@ -8,10 +8,12 @@ they prove is what a package declares.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,11 +48,23 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["tests"]
 
-# uv reads neither pip's configuration nor its variables: hand over what a user of pip has set.
-if os.environ.get("PIP_FIND_LINKS"):
-    os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ["PIP_FIND_LINKS"].split()))
-if os.environ.get("PIP_INDEX_URL"):
-    os.environ.setdefault("UV_DEFAULT_INDEX", os.environ["PIP_INDEX_URL"])
+
+def _pip_settings() -> dict[str, str]:
+    """What a user has told pip, by variables or files: {option: value}."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    settings: dict[str, str] = {}
+    for line in shown.splitlines():
+        name, _, value = line.partition("=")
+        settings.setdefault(name.rpartition(".")[2], ast.literal_eval(value))  # variables come first
+    return settings
+
+
+# uv reads none of that: hand it over, or an index, its certificate or local wheels would not be found.
+PIP_TO_UV = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
+for _option, _value in _pip_settings().items():
+    if _option in PIP_TO_UV:
+        os.environ.setdefault(PIP_TO_UV[_option], ",".join(_value.split()))
 for _variable in ("UV_CONSTRAINT", "PIP_CONSTRAINT"):
     os.environ.setdefault(_variable, "constraints.txt")  # relative: the variable is cut at spaces
 # uv installs no byte code. Where Python may not write it either, each rank compiles torch at each start.
