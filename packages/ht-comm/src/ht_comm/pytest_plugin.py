@@ -127,7 +127,7 @@ def comm(request):
     started = 1 if topology is None else topology["size"]
     if communicator.size != started:
         pytest.fail(
-            f"comm: ht_comm.world() must have the {started} rank(s) that were started, got {communicator.size}: "
+            f"comm: ht_comm.world() must have the {started} rank(s) started, got {communicator.size}: "
             "mpiexec and the MPI library that mpi4py loads differ; set HT_MPIEXEC to the library's own "
             f"(now {os.environ.get('HT_MPIEXEC') or 'found by search'})",
             pytrace=False,

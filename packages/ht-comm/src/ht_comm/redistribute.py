@@ -1,0 +1,508 @@
+"""Move the blocks of an array from one placement to another: resplit, balance, halo, gather and the rest.
+
+A *box* is the part of the global array a rank holds: a tuple of ``(start, stop)``, one for each axis. A
+*placement* is a tuple of boxes, one for each rank. `plan_redistribution` compares two placements (pure,
+cached, the same on all ranks), `execute` sends what has to move: between every two ranks the common part of
+one's old and the other's new box, cut into chunks, in ring order (rank + 1, rank + 2, ...), with bounded
+scratch. Every element of the result is written once.
+
+The size of the chunks depends on shapes, the item size and `config.chunk_bytes` only; strides decide
+whether a rank packs a chunk or hands its memory to the transport, which its peer neither sees nor needs to
+know.
+"""
+
+import functools
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+from . import config
+from .buffers import Array, Kind, check_target, inspect
+from .dtypes import DType
+from .movement import TAG_REDISTRIBUTE
+from .point_to_point import wait_all
+from .pool import Scratch
+
+Box = tuple[tuple[int, int], ...]
+Placement = tuple[Box, ...]
+Piece = tuple[int, Box]  # the other rank, and what is exchanged with it
+
+
+class Plan:
+    """What moves between two placements. Made by `plan_redistribution`; the same on every rank.
+
+    Attributes
+    ----------
+    src, dst : tuple over ranks of boxes
+        Placement before and after.
+    size : int
+        Number of ranks.
+    """
+
+    __slots__ = ("_assigned", "_partition", "_receives", "_sends", "dst", "size", "src")
+
+    def __init__(self, src: Placement, dst: Placement) -> None:
+        _check_placements(src, dst)
+        self.src = src
+        self.dst = dst
+        self.size = len(src)
+        self._sends: dict[int, list[Piece]] = {}
+        self._receives: dict[int, list[Piece]] = {}
+        # Placements made by a layout need O(p) work per rank and never the table of all pairs.
+        self._partition = _find_partition(src)
+        self._assigned: dict[int, list[Piece]] | None = None
+        if self._partition is None:
+            self._assigned = _assign_owners(src, dst)
+        else:
+            _check_covered(self._partition, dst)
+
+    def own(self, rank: int) -> Box | None:
+        """Return the box that stays on a rank, None if there is none."""
+        return intersect(self.src[rank], self.dst[rank])
+
+    def receives(self, rank: int) -> list[Piece]:
+        """Return ``[(source, box), ...]``: what a rank gets from others, in ring order."""
+        pieces = self._receives.get(rank)
+        if pieces is None:
+            if self._assigned is not None:
+                pieces = self._assigned.get(rank, [])
+            else:
+                pieces = [
+                    (source, box)
+                    for source, box in _find_owners(self._partition, self.dst[rank])
+                    if source != rank
+                ]
+            pieces = sorted(pieces, key=lambda piece: (rank - piece[0]) % self.size)
+            self._receives[rank] = pieces
+        return pieces
+
+    def sends(self, rank: int) -> list[Piece]:
+        """Return ``[(destination, box), ...]``: what a rank gives to others, in ring order."""
+        pieces = self._sends.get(rank)
+        if pieces is None:
+            if self._assigned is not None:
+                pieces = [
+                    (dest, box)
+                    for dest, received in self._assigned.items()
+                    for source, box in received
+                    if source == rank
+                ]
+            else:
+                boxes = ((dest, intersect(self.src[rank], box)) for dest, box in enumerate(self.dst))
+                pieces = [(dest, box) for dest, box in boxes if box is not None and dest != rank]
+            pieces = sorted(pieces, key=lambda piece: (piece[0] - rank) % self.size)
+            self._sends[rank] = pieces
+        return pieces
+
+    def messages(self, rank: int, itemsize: int | None = None) -> int:
+        """Return the number of messages a rank sends.
+
+        Parameters
+        ----------
+        rank : int
+            The sender.
+        itemsize : int, optional
+            Bytes per element. With it long messages are counted as the chunks they are sent in; without it
+            each box for each peer counts as one.
+        """
+        if itemsize is None:
+            return len(self.sends(rank))
+        limit = chunk_limit(itemsize)
+        return sum(sum(1 for _ in cut_box(box, limit)) for _, box in self.sends(rank))
+
+    def bytes(self, rank: int, itemsize: int) -> int:
+        """Return the bytes a rank sends to others, for elements of `itemsize` bytes."""
+        return itemsize * sum(volume(box) for _, box in self.sends(rank))
+
+    def __repr__(self) -> str:
+        return f"Plan(src={self.src}, dst={self.dst})"
+
+
+def plan_redistribution(src: Placement, dst: Placement) -> Plan:
+    """Plan the way from one placement of an array to another.
+
+    Parameters
+    ----------
+    src, dst : tuple over ranks of boxes
+        The box of every rank before and after; a box is a tuple over axes of ``(start, stop)`` in the
+        global array. Boxes may be uneven or empty. Boxes of `dst` may overlap (each rank gets its copy);
+        boxes of `src` may overlap, where equal elements are held by several ranks (a rank uses its own copy
+        if it has one, else that of the owner with the least to send).
+
+    Returns
+    -------
+    Plan
+        To be given to `Communicator.redistribute`. Equal arguments give the same object.
+
+    Distribution
+    ------------
+    Not collective: no message. All ranks must give equal arguments.
+
+    Raises
+    ------
+    ValueError
+        If the placements differ in ranks or axes, a box ends before it begins, or `dst` has elements `src`
+        lacks.
+
+    Examples
+    --------
+    >>> from ht_comm.redistribute import plan_redistribution
+    >>> rows = (((0, 2), (0, 4)), ((2, 4), (0, 4)))
+    >>> columns = (((0, 4), (0, 2)), ((0, 4), (2, 4)))
+    >>> plan = plan_redistribution(rows, columns)
+    >>> plan.sends(0), plan.bytes(0, 8)
+    ([(1, ((0, 2), (2, 4)))], 32)
+    """
+    try:
+        return _plan_cached(src, dst)
+    except TypeError:  # lists, perhaps: not hashable
+        return _plan_cached(_as_placement("src", src), _as_placement("dst", dst))
+
+
+@functools.lru_cache(maxsize=512)
+def _plan_cached(src: Placement, dst: Placement) -> Plan:
+    return Plan(src, dst)
+
+
+def _as_placement(argument: str, boxes: Any) -> Placement:
+    try:
+        return tuple(tuple((int(start), int(stop)) for start, stop in box) for box in boxes)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"plan_redistribution: {argument} must be a tuple over ranks of boxes, each a tuple over axes of "
+            f"(start, stop), got {boxes!r}"
+        ) from None
+
+
+# ----- boxes
+
+
+def volume(box: Box) -> int:
+    """Return the number of elements of a box."""
+    return math.prod(stop - start for start, stop in box)
+
+
+def intersect(a: Box, b: Box) -> Box | None:
+    """Return the common part of two boxes, None if it is empty."""
+    common = []
+    for (a_start, a_stop), (b_start, b_stop) in zip(a, b):
+        start = a_start if a_start > b_start else b_start
+        stop = a_stop if a_stop < b_stop else b_stop
+        if start >= stop:
+            return None
+        common.append((start, stop))
+    return tuple(common)
+
+
+def subtract(box: Box, hole: Box | None) -> list[Box]:
+    """Return disjoint boxes that make up `box` without `hole`, which lies within it (None: nothing)."""
+    if hole is None:
+        return [box]
+    rest = []
+    for axis, ((start, stop), (hole_start, hole_stop)) in enumerate(zip(box, hole)):
+        # Axes before this one are already narrowed to the hole, so the slabs do not overlap.
+        for slab in ((start, hole_start), (hole_stop, stop)):
+            if slab[0] < slab[1]:
+                rest.append((*hole[:axis], slab, *box[axis + 1 :]))
+    return rest
+
+
+def cut_box(box: Box, limit: int) -> Iterator[Box]:
+    """Cut a box into boxes of at most `limit` elements (at least one), in C order.
+
+    The cut is along the first axis whose rows fit, so that a piece has the longest possible runs of memory on
+    both sides; pieces along it are equally long, hence at least half full.
+    """
+    total = volume(box)
+    if total == 0:
+        return
+    if total <= limit:
+        yield box
+        return
+    row, axis = total, -1
+    while row > limit:
+        axis += 1
+        row //= box[axis][1] - box[axis][0]
+    start, stop = box[axis]
+    parts = -(-(stop - start) // max(limit // row, 1))
+    marks = [start + (stop - start) * i // parts for i in range(parts + 1)]
+    for lead in _indices(box[:axis]):
+        for a, b in pairwise(marks):
+            yield (*lead, (a, b), *box[axis + 1 :])
+
+
+def _indices(box: Box) -> Iterator[Box]:
+    """Yield the boxes of one element each that make up a box, in C order."""
+    if not box:
+        yield ()
+        return
+    for lead in _indices(box[:-1]):
+        for i in range(*box[-1]):
+            yield (*lead, (i, i + 1))
+
+
+def chunk_limit(itemsize: int) -> int:
+    """Return the most elements of a chunk: half a window, so that one travels while one is packed."""
+    return max(config.chunk_bytes // 2 // itemsize, 1)
+
+
+# ----- planning
+
+
+def _check_placements(src: Placement, dst: Placement) -> None:
+    if len(src) != len(dst) or not src:
+        raise ValueError(
+            f"plan_redistribution: src and dst must have one box for each rank, got {len(src)} and {len(dst)}"
+        )
+    ndim = len(src[0])
+    for argument, boxes in (("src", src), ("dst", dst)):
+        for rank, box in enumerate(boxes):
+            if len(box) != ndim or any(not 0 <= start <= stop for start, stop in box):
+                raise ValueError(
+                    f"plan_redistribution: {argument} must have {ndim} intervals 0 <= start <= stop for each "
+                    f"rank, got {box} for rank {rank}"
+                )
+
+
+Partition = tuple[
+    int, Box, list[int], list[Piece]
+]  # axis, box of the whole, starts along axis, [(rank, box)]
+
+
+def _find_partition(src: Placement) -> Partition | None:
+    """Return how the boxes divide one box along one axis, with neither gap nor overlap; else None."""
+    filled = [(rank, box) for rank, box in enumerate(src) if volume(box)]
+    if not filled or not src[0]:
+        return None
+    first = filled[0][1]
+    axes = {axis for _, box in filled for axis in range(len(first)) if box[axis] != first[axis]}
+    if len(axes) > 1 or (not axes and len(filled) > 1):
+        return None
+    axis = axes.pop() if axes else 0
+    filled.sort(key=lambda piece: piece[1][axis])
+    if any(left[1][axis][1] != right[1][axis][0] for left, right in pairwise(filled)):
+        return None
+    whole = (*first[:axis], (filled[0][1][axis][0], filled[-1][1][axis][1]), *first[axis + 1 :])
+    return axis, whole, [box[axis][0] for _, box in filled], filled
+
+
+def _check_covered(partition: Partition, dst: Placement) -> None:
+    for rank, box in enumerate(dst):
+        if volume(box) and intersect(box, partition[1]) != box:
+            raise _not_covered(rank, box)
+
+
+def _not_covered(rank: int, box: Box) -> ValueError:
+    return ValueError(f"plan_redistribution: dst must lie within what src covers, got {box} for rank {rank}")
+
+
+def _find_owners(partition: Partition, box: Box) -> list[Piece]:
+    """Return the owners of a box and what of it they hold."""
+    axis, _, starts, filled = partition
+    if not volume(box):
+        return []
+    pieces = []
+    for rank, held in filled[bisect_right(starts, box[axis][0]) - 1 :]:
+        common = intersect(held, box)
+        if common is None:
+            break
+        pieces.append((rank, common))
+    return pieces
+
+
+def _assign_owners(src: Placement, dst: Placement) -> dict[int, list[Piece]]:
+    """Return ``{rank: [(source, box)]}`` for boxes that may overlap: every element from one source."""
+    load = [0] * len(src)
+    assigned: dict[int, list[Piece]] = {}
+    for rank, wanted in enumerate(dst):
+        if not volume(wanted):
+            continue
+        missing = subtract(wanted, intersect(src[rank], wanted))
+        while missing:
+            box = missing.pop()
+            owners = [(owner, common) for owner, held in enumerate(src) if (common := intersect(held, box))]
+            if not owners:
+                raise _not_covered(rank, box)
+            # The owner of most of it; of equals the one with least to send; of these the next in the ring.
+            owner, common = min(
+                owners,
+                key=lambda piece: (-volume(piece[1]), load[piece[0]], (rank - piece[0]) % len(src)),
+            )
+            load[owner] += volume(common)
+            assigned.setdefault(rank, []).append((owner, common))
+            missing += subtract(box, common)
+    return assigned
+
+
+# ----- execution
+
+
+def execute(comm: Any, x: Array, plan: Plan, out: Array | None = None) -> Array:
+    """Carry out a plan; the body of `Communicator.redistribute`.
+
+    Parameters
+    ----------
+    comm : Communicator
+        Of ``plan.size`` ranks.
+    x : torch.Tensor or numpy.ndarray, shape of ``plan.src[rank]``
+        This rank's block before; any strides.
+    plan : Plan
+        The same on all ranks.
+    out : array, shape of ``plan.dst[rank]``, optional
+        Receives the result; any strides, no memory in common with `x`.
+
+    Returns
+    -------
+    array
+        This rank's block after; never memory of `x`.
+
+    Distribution
+    ------------
+    Collective. ``plan.messages(rank, itemsize)`` messages of together ``plan.bytes(rank, itemsize)`` bytes;
+    none where nothing moves. Scratch of at most two times `config.chunk_bytes`.
+
+    Raises
+    ------
+    ValueError
+        If the plan is for another number of ranks, or `x` or `out` has another shape than planned.
+    TypeError
+        If `x` and `out` are not arrays of one kind and dtype that can travel.
+    """
+    kind, dtype = inspect("redistribute", "x", x)
+    if plan.size != comm.size:
+        raise ValueError(f"redistribute: plan must be for {comm.size} ranks, got one for {plan.size}")
+    src, dst = plan.src[comm.rank], plan.dst[comm.rank]
+    if tuple(x.shape) != _shape(src):
+        raise ValueError(
+            f"redistribute: x must have shape {_shape(src)} on rank {comm.rank}, got {tuple(x.shape)}"
+        )
+    if out is None:
+        out = kind.empty(_shape(dst), x)
+    else:
+        check_target("redistribute", "out", out, kind, dtype, _shape(dst))
+    engine = _Engine(comm, kind, dtype, _without_graph(x), src, _without_graph(out), dst)
+    engine.run(plan.receives(comm.rank), plan.sends(comm.rank), plan.own(comm.rank))
+    return out
+
+
+def _shape(box: Box) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in box)
+
+
+def _without_graph(x: Array) -> Array:
+    return x.detach() if getattr(x, "requires_grad", False) else x
+
+
+def _view(x: Array, held: Box, box: Box) -> Array:
+    """Return the part `box` of an array that is the block `held`."""
+    if box == held:
+        return x
+    index = tuple(slice(start - origin, stop - origin) for (start, stop), (origin, _) in zip(box, held))
+    return x[index]
+
+
+class _Engine:
+    """One execution of a plan on one rank."""
+
+    def __init__(self, comm: Any, kind: Kind, dtype: DType, x: Array, src: Box, out: Array, dst: Box) -> None:
+        self.comm = comm
+        self.kind = kind
+        self.dtype = dtype
+        self.x = x
+        self.src = src
+        self.out = out
+        self.dst = dst
+
+    def run(self, receives: list[Piece], sends: list[Piece], own: Box | None) -> None:
+        """Exchange all pieces, keeping at most `config.chunk_bytes` under way in each direction.
+
+        Chunks have keys (ring distance, number in the pair) that are the same at both ends. Each rank posts
+        its chunks in the order of keys and waits for the smallest one posted. The smallest chunk that is
+        unfinished anywhere is therefore posted at both ends and completes: no dead-lock, whatever the
+        window.
+        """
+        rank, size = self.comm.rank, self.comm.size
+        incoming = _Lane(
+            self._chunks((((rank - peer) % size, peer, box) for peer, box in receives)), self._receive
+        )
+        outgoing = _Lane(self._chunks((((peer - rank) % size, peer, box) for peer, box in sends)), self._send)
+        incoming.fill()
+        outgoing.fill()
+        if own is not None:  # while the first chunks travel
+            self.kind.copy(_view(self.out, self.dst, own), _view(self.x, self.src, own))
+        while incoming.flying or outgoing.flying:
+            lane = incoming if incoming.key <= outgoing.key else outgoing
+            lane.finish_first()
+            lane.fill()
+
+    def _chunks(self, pieces: Iterable[tuple[int, int, Box]]) -> Iterator[tuple[tuple, int, Box, int]]:
+        """Yield (key, peer, box, bytes) of the chunks of pieces (ring distance, peer, box)."""
+        itemsize = self.dtype.itemsize
+        limit = chunk_limit(itemsize)
+        number, last = 0, None  # counted for each pair, whose chunks come in the same order at both ends
+        for distance, peer, piece in pieces:
+            if distance != last:
+                number, last = 0, distance
+            for box in cut_box(piece, limit):
+                yield (distance, number), peer, box, volume(box) * itemsize
+                number += 1
+
+    def _send(self, peer: int, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
+        view = _view(self.x, self.src, box)
+        if self.kind.is_direct(view):
+            return self.comm._isend_slices(self.kind.buffer(view, self.dtype), peer, TAG_REDISTRIBUTE), None
+        scratch = Scratch(_shape(box), self.kind, self.dtype)
+        self.kind.copy(scratch.array, view)
+        buffer = self.kind.buffer(scratch.array, self.dtype)
+        return self.comm._isend_slices(buffer, peer, TAG_REDISTRIBUTE), scratch.release
+
+    def _receive(self, peer: int, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
+        view = _view(self.out, self.dst, box)
+        if self.kind.is_direct(view):
+            return self.comm._irecv_slices(self.kind.buffer(view, self.dtype), peer, TAG_REDISTRIBUTE), None
+        scratch = Scratch(_shape(box), self.kind, self.dtype)
+        buffer = self.kind.buffer(scratch.array, self.dtype)
+
+        def bring_home() -> None:
+            self.kind.copy(view, scratch.array)
+            scratch.release()
+
+        return self.comm._irecv_slices(buffer, peer, TAG_REDISTRIBUTE), bring_home
+
+
+class _Lane:
+    """The chunks of one direction: those under way, oldest first, and those still to be posted."""
+
+    def __init__(self, chunks: Iterator, start: Callable) -> None:
+        self.flying: deque = deque()
+        self._chunks = chunks
+        self._start = start
+        self._next = next(chunks, None)
+        self._load = 0
+
+    @property
+    def key(self) -> tuple:
+        """Key of the oldest chunk under way; larger than any where there is none."""
+        return self.flying[0][0] if self.flying else (math.inf,)
+
+    def fill(self) -> None:
+        """Post chunks while the window of `config.chunk_bytes` has room."""
+        while self._next is not None:
+            key, peer, box, nbytes = self._next
+            if self.flying and self._load + nbytes > config.chunk_bytes:
+                return
+            handles, finish = self._start(peer, box)
+            self.flying.append((key, nbytes, handles, finish))
+            self._load += nbytes
+            self._next = next(self._chunks, None)
+
+    def finish_first(self) -> None:
+        """Wait for the oldest chunk."""
+        _, nbytes, handles, finish = self.flying.popleft()
+        wait_all(handles)
+        if finish is not None:
+            finish()
+        self._load -= nbytes
