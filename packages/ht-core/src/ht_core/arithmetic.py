@@ -10,25 +10,26 @@ _BOOL_REAL = "b" + REAL
 
 
 
-def _floor_divide(x, y, out=None):
-    if x.is_floating_point() or x.device.type != "cpu":
-        return torch.floor_divide(x, y, out=out)
-    # torch raises where an integer divisor is 0; NumPy's answer is 0.
-    zero = y == 0
-    return torch.floor_divide(x, torch.where(zero, 1, y)).masked_fill_(zero, 0)
+def _zero_safe(kernel):
+    """Give 0 where an integer divisor is 0, as NumPy does; torch raises on the CPU and is undefined on GPUs."""
 
+    def divide(x, y, out=None):
+        if x.is_floating_point():
+            return kernel(x, y, out=out)
+        zero = y == 0
+        return kernel(x, torch.where(zero, 1, y)).masked_fill_(zero, 0)
 
-def _remainder(x, y, out=None):
-    if x.is_floating_point() or x.device.type != "cpu":
-        return torch.remainder(x, y, out=out)
-    zero = y == 0
-    return torch.remainder(x, torch.where(zero, 1, y)).masked_fill_(zero, 0)
+    return divide
 
 
 def _integer_power(x, y, out=None):
     if not (x.is_floating_point() or x.is_complex()) and bool((y < 0).any()):
         raise ValueError("pow: integers to negative integer powers are not allowed; cast to a floating dtype")
     return torch.pow(x, y, out=out)
+
+
+def _abs(x, out=None):
+    return x.clone() if x.dtype is torch.bool else torch.abs(x, out=out)
 
 
 add = binary("add", torch.add, "Add elementwise.", operator="add")
@@ -41,13 +42,13 @@ divide = binary(
     torch.true_divide,
     "Divide elementwise; integers give floating results.",
     accepts=_BOOL_NUMERIC,
-    compute="floating",
+    compute="quotient",
     operator="truediv",
     aliases=("div", "true_divide"),
 )
 floor_divide = binary(
     "floor_divide",
-    _floor_divide,
+    _zero_safe(torch.floor_divide),
     "Divide and round toward minus infinity; an integer divided by 0 gives 0.",
     accepts=REAL,
     operator="floordiv",
@@ -55,13 +56,18 @@ floor_divide = binary(
 )
 remainder = binary(
     "remainder",
-    _remainder,
+    _zero_safe(torch.remainder),
     "Return the remainder with the sign of the divisor; an integer modulo 0 gives 0.",
     accepts=REAL,
     operator="mod",
     aliases=("mod",),
 )
-fmod = binary("fmod", torch.fmod, "Return the remainder with the sign of the dividend.", accepts=REAL)
+fmod = binary(
+    "fmod",
+    _zero_safe(torch.fmod),
+    "Return the remainder with the sign of the dividend; an integer modulo 0 gives 0.",
+    accepts=REAL,
+)
 pow = binary(
     "pow",
     _integer_power,
@@ -117,7 +123,7 @@ positive = unary(
     "positive", lambda x, out=None: x.clone(), "Return a copy.", accepts=NUMERIC, operators=("__pos__",), aliases=("pos",)
 )
 abs = unary(
-    "abs", torch.abs, "Return the absolute value.", result="real", operators=("__abs__",), aliases=("absolute",)
+    "abs", _abs, "Return the absolute value.", result="real", operators=("__abs__",), aliases=("absolute",)
 )
 sign = unary("sign", torch.sgn, "Return the sign: -1, 0 or 1; z/|z| for complex z.", accepts=NUMERIC)
 square = unary("square", torch.square, "Return x * x.", accepts=NUMERIC)

@@ -184,6 +184,22 @@ def to_floating(a: dtype) -> dtype:
     return a if a.kind in FLOATING else promote_types(a, float16)
 
 
+def floating_type(*operands: object) -> dtype:
+    """Return the dtype in which NumPy computes e.g. ``hypot``: each operand becomes floating, then they promote."""
+    strong = [canonical(getattr(x, "dtype", x)) for x in operands if type(x) not in (bool, int, float, complex)]
+    if not strong:
+        return to_floating(result_type(*operands))
+    common = result_type(*strong)
+    wide = [to_floating(with_scalar(common, type(x))) for x in operands if type(x) in (float, complex)]
+    return result_type(*map(to_floating, strong), *wide)
+
+
+def quotient_type(*operands: object) -> dtype:
+    """Return the dtype in which NumPy divides: float64 for integers and bool."""
+    common = result_type(*operands)
+    return common if common.kind in FLOATING else float64
+
+
 @lru_cache(maxsize=None)
 def to_real(a: dtype) -> dtype:
     """Return the dtype of the real part of `a`."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ht_comm import Communicator
 
 _WEAK = (bool, int, float, complex)
+_COMPUTE = {"common": types.result_type, "floating": types.floating_type, "quotient": types.quotient_type}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Row:
     name: str
     kernel: Callable[..., torch.Tensor]
     accepts: str  # kinds of the common dtype
-    compute: str  # "common": the promoted dtype; "floating": promoted to floating first
+    compute: str  # dtype of the computation: a key of _COMPUTE
     result: str  # "common", "bool" or "real"
     numpy: str | None
     conditions: int = 0  # leading operands that are conditions: bool, and no part of the promotion
@@ -151,7 +152,7 @@ def execute(row: Row, operands: tuple, out: DNDarray | None, where: object) -> D
     common = types.result_type(*operands[row.conditions :])
     if common.kind not in row.accepts or (row.numpy is None and common.torch in types.WIDE_UNSIGNED):
         raise DTypeError(f"{row.name}: operands must be of kind {_kinds(row.accepts)}, got {common}")
-    compute = types.to_floating(common) if row.compute == "floating" else common
+    compute = _COMPUTE[row.compute](*operands[row.conditions :])
     result = {"common": compute, "bool": types.bool_, "real": types.to_real(compute)}[row.result]
     if out is not None and not types.can_cast(result, out.dtype, "same_kind"):
         raise DTypeError(f"{row.name}: out must be able to hold {result}, got {out.dtype}; cast with astype first")
@@ -211,7 +212,7 @@ def on_host(row: Row, locals_: list[torch.Tensor]) -> torch.Tensor:
     """Compute on uint16, uint32 or uint64, for which torch has no kernels, by NumPy's function of the same name."""
     device = locals_[0].device
     arrays = [x.cpu().numpy() for x in locals_]
-    return torch.from_numpy(np.ascontiguousarray(getattr(np, row.numpy)(*arrays))).to(device)
+    return torch.from_numpy(np.asarray(getattr(np, row.numpy)(*arrays))).to(device)
 
 
 def _scalar(value, compute: types.dtype, device: torch.device, comm: Communicator, op: str) -> DNDarray:
@@ -275,7 +276,7 @@ def _document(function, row: Row, summary: str, body: str, names: tuple[str, ...
 
 def _direct(row: Row) -> frozenset[torch.dtype]:
     """Return the dtypes with which torch's kernel gives the declared result as it is."""
-    kinds = types.FLOATING if row.compute == "floating" else row.accepts
+    kinds = row.accepts if row.compute == "common" else types.FLOATING
     fine = (d for d in types.DTYPES.values() if d.kind in kinds and d.kind in row.accepts)
     return frozenset(d.torch for d in fine if d.torch not in types.WIDE_UNSIGNED)
 
