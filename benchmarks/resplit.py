@@ -1,7 +1,8 @@
 """Time of a resplit 0 -> 1 and 1 -> 0 against a local copy of the same bytes, and the scratch it takes.
 
-Run: ``mpiexec -n 2 python benchmarks/resplit.py [--mib 256] [--repeat 5]``. Each rank holds `--mib` MiB of float32.
-Prints one line for each case: median and best seconds, ratio to the copy, peak memory beyond input and output.
+Run: ``mpiexec -n 2 python benchmarks/resplit.py [--mib 256] [--repeat 5]``. Each rank holds `--mib` MiB of
+float32. Prints a line for each case: median and best time, ratio to the copy; then the peak memory beyond input
+and output.
 """
 
 import argparse
@@ -10,9 +11,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 import ht_comm
+import numpy as np
 from ht_comm import plan_redistribution
 
 
@@ -67,7 +67,7 @@ def main():
         fresh = measure(comm, options.repeat, lambda x=x, plan=plan: comm.redistribute(x, plan))
         if comm.rank == 0:
             print(
-                f"{comm.size} ranks, {options.mib} MiB per rank, split {before} -> {after}, {type(comm).__name__}"
+                f"split {before} -> {after}, {options.mib} MiB per rank, {comm.size} ranks, {type(comm).__name__}"
             )
             for name, times in (
                 ("copy", copy),
