@@ -1,0 +1,5 @@
+"""Clustering."""
+
+from .kmeans import KMeans
+
+__all__ = ["KMeans"]

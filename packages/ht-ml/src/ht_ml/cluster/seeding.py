@@ -1,0 +1,232 @@
+"""Starting centres: rows at random, k-means++, batch-parallel. Every choice is a function of (seed,
+global row index).
+
+Random numbers belong to row indices, sums to all rows, so the same rows are picked for any number of
+ranks and any distribution of the rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from ..draws import exponentials, replicated_generator
+from ..moments import local_moments
+from ..rows import Rows, serial_rows, take
+from .lloyd import Lloyd
+
+_TILE_ELEMENTS = 1 << 17
+_BATCHES = 8
+_BATCH_ROWS = 1024
+_BATCH_ITERATIONS = 50
+
+
+def random_rows(rows: Rows, k: int, seed: int) -> torch.Tensor:
+    """Return `k` different rows, each set of rows equally likely, shape (k, d), float64; one allreduce of
+    k d numbers."""
+    indices = replicated_generator(seed, 0).choice(rows.n, size=k, replace=False)
+    return take(rows, indices.tolist()).to(torch.float64)
+
+
+def batch_parallel(rows: Rows, k: int, seed: int) -> torch.Tensor:
+    """Return centres merged from k-means on several batches of rows, shape (k, d), float64.
+
+    Up to eight batches of max(1024, 32 k) rows, drawn by global index, are clustered by as many ranks as
+    there are (each rank takes every p-th batch), and the centres of all batches, weighted by their
+    clusters' sizes, are clustered once more. The batches do not depend on the number of ranks, and
+    neither do the centres. Fewer rows than two batches start by k-means++.
+
+    *Distribution*: two allreduces: at most 8 max(1024, 32 k) rows, and 8 k (d + 1) numbers.
+    """
+    size = max(_BATCH_ROWS, 32 * k)
+    batches = min(_BATCHES, rows.n // size)
+    if batches < 2:
+        return plus_plus(rows, k, seed)
+    indices = replicated_generator(seed, 0).choice(rows.n, size=batches * size, replace=False)
+    sample = take(rows, indices.tolist()).to(torch.float64)
+    d, comm = rows.d, rows.comm
+    found = torch.zeros((batches, k, d + 1), dtype=torch.float64, device=sample.device)
+    for b in range(comm.rank, batches, comm.size):
+        part = serial_rows(sample[b * size : (b + 1) * size])
+        moments = local_moments(part.local)
+        start = plus_plus(part, k, seed, stream=(b + 1) << 32)
+        result = Lloyd(part, None, moments, k).run(start, _BATCH_ITERATIONS, 0.0)
+        found[b, :, :d] = result.centres
+        found[b, :, d] = torch.bincount(result.labels, minlength=k)
+    found = comm.allreduce(found, out=found).view(-1, d + 1)
+    weights, merged = found[:, d].contiguous(), serial_rows(found[:, :d].contiguous())
+    start = plus_plus(merged, k, seed, weights, stream=(batches + 1) << 32)
+    return (
+        Lloyd(merged, weights, local_moments(merged.local, weights), k)
+        .run(start, _BATCH_ITERATIONS, 0.0)
+        .centres
+    )
+
+
+def plus_plus(
+    rows: Rows, k: int, seed: int, weights: torch.Tensor | None = None, *, stream: int = 0
+) -> torch.Tensor:
+    """Return starting centres by greedy k-means++, shape (k, d), float64.
+
+    Each centre is the best of ``2 + floor(log k)`` candidates drawn with probability proportional to the
+    (weighted) squared distance to the nearest centre so far, where the best leaves the least sum of
+    squared distances.
+
+    A draw is an exponential race: row i finishes at time E_i / (w_i D_i^2), E_i exponential and a
+    function of the seed, the number of the centre and the global index i; the earliest rows win. Winners
+    of ranks merge by taking the earliest.
+
+    *Distribution*: k + 1 allgathers of about L^2 (d + 2) numbers per rank, L candidates: the candidates'
+    sums travel together with the next candidates under each possible choice.
+
+    References: D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    Races: P. S. Efraimidis and P. G. Spirakis, "Weighted random sampling with a reservoir", Information
+    Processing Letters 97 (2006), doi:10.1016/j.ipl.2005.11.003.
+    """
+    race = _Race(rows, weights, seed, stream, 2 + int(math.log(k)))
+    centres = [race.first()]
+    candidates = race.step(centres[0], None, 1).next_after(0) if k > 1 else None
+    for c in range(1, k):
+        outcome = race.step(centres[-1], candidates, c + 1 if c + 1 < k else None)
+        best = outcome.best()
+        centres.append(candidates[best, 2:])
+        candidates = outcome.next_after(best)
+    return torch.stack(centres)
+
+
+class _Outcome:
+    """What all ranks know after a step: the candidates' sums and the next candidates under each choice.
+
+    Candidates are records (time, global index, row), the earliest first; a record with infinite time is
+    no row.
+    """
+
+    def __init__(
+        self, gathered: torch.Tensor, candidates: torch.Tensor | None, choices: int, width: int
+    ) -> None:
+        self._potentials = gathered[:, :choices].sum(0)
+        if candidates is not None:
+            self._potentials[torch.isinf(candidates[:, 0])] = torch.inf
+        self._records = gathered[:, choices:].reshape(gathered.shape[0], choices, -1, width)
+
+    def best(self) -> int:
+        """Return the candidate that leaves the least sum of squared distances."""
+        # Sums differ in their last bits between numbers of ranks: what is equal up to these goes to the
+        # earliest.
+        close = self._potentials <= self._potentials.amin() * (1.0 + 1e-12)
+        return int(close.to(torch.uint8).argmax())
+
+    def next_after(self, choice: int) -> torch.Tensor:
+        """Return the candidates that follow `choice`, shape (L, 2 + d)."""
+        records = self._records[:, choice]
+        order = np.lexsort(
+            (records[..., 1].reshape(-1).cpu().numpy(), records[..., 0].reshape(-1).cpu().numpy())
+        )
+        chosen = torch.from_numpy(order[: records.shape[1]]).to(records.device)
+        return records.reshape(-1, records.shape[-1])[chosen]
+
+
+class _Winners:
+    """The earliest local rows of several races, found tile by tile."""
+
+    def __init__(self, races: int, trials: int, device: torch.device) -> None:
+        self._times = torch.full((races, trials), torch.inf, dtype=torch.float64, device=device)
+        self._rows = torch.zeros((races, trials), dtype=torch.int64, device=device)
+
+    def offer(self, arrival: torch.Tensor, start: int) -> None:
+        """Consider the rows from `start` on, which arrive at the given times, shape (races, rows)."""
+        if not bool((arrival.amin(1) < self._times[:, -1]).any()):  # after the first tiles hardly ever
+            return
+        trials = self._times.shape[1]
+        times, rows = torch.topk(arrival, min(trials, arrival.shape[1]), dim=1, largest=False)
+        times, rows = torch.cat([self._times, times], 1), torch.cat([self._rows, rows + start], 1)
+        self._times, order = torch.topk(times, trials, dim=1, largest=False)
+        self._rows = rows.gather(1, order)
+
+    def records(self, rows: Rows) -> torch.Tensor:
+        """Return the winners as records, shape (races, trials, 2 + d)."""
+        found = torch.zeros((*self._times.shape, 2 + rows.d), dtype=torch.float64, device=self._times.device)
+        found[..., 0] = self._times
+        if rows.local.shape[0]:
+            found[..., 1] = (self._rows + rows.start).to(torch.float64)
+            found[..., 2:] = rows.local[self._rows].to(torch.float64)
+        return found
+
+
+class _Race:
+    """The distances of the local rows to the nearest centre so far, and the races run on them."""
+
+    def __init__(self, rows: Rows, weights: torch.Tensor | None, seed: int, stream: int, trials: int) -> None:
+        self.rows, self.weights, self.trials = rows, weights, trials
+        self._seed, self._stream = seed, stream
+        n, d = rows.local.shape
+        self._nearest = torch.full((n,), torch.inf, dtype=torch.float64, device=rows.local.device)
+        self._tile = max(16, min(8192, _TILE_ELEMENTS // max(d, 1)))
+        self._scratch = torch.empty((min(self._tile, n), d), dtype=torch.float64, device=rows.local.device)
+
+    def _times(self, number: int) -> torch.Tensor:
+        local = self.rows.local
+        return exponentials(self._seed, self._stream + number, self.rows.start, local.shape[0], local.device)
+
+    def first(self) -> torch.Tensor:
+        """Return the first centre, drawn by weight alone, shape (d,); one allgather of d + 2 numbers."""
+        winners = _Winners(1, 1, self.rows.local.device)
+        times = self._times(0)
+        if times.numel():
+            winners.offer((times if self.weights is None else times / self.weights).unsqueeze(0), 0)
+        gathered = self.rows.comm.allgather(winners.records(self.rows).reshape(1, -1))
+        return gathered[int(gathered[:, 0].argmin()), 2:]
+
+    def step(self, centre: torch.Tensor, candidates: torch.Tensor | None, number: int | None) -> _Outcome:
+        """Add `centre`, evaluate the candidates and race for the next ones; one allgather.
+
+        Parameters
+        ----------
+        centre : torch.Tensor, shape (d,)
+        candidates : torch.Tensor, shape (L, 2 + d), or None
+            With None, the race is run on the distances to the centres so far.
+        number : int or None
+            Number of the race; None for no race.
+        """
+        points = (
+            centre.unsqueeze(0) if candidates is None else torch.cat([centre.unsqueeze(0), candidates[:, 2:]])
+        )
+        choices = 1 if candidates is None else candidates.shape[0]
+        potentials = torch.zeros(choices, dtype=torch.float64, device=points.device)
+        winners = times = None
+        if number is not None:
+            winners, times = _Winners(choices, self.trials, points.device), self._times(number)
+        for span, distances in self._distances(points):
+            nearest = self._nearest[span]
+            torch.minimum(nearest, distances[0], out=nearest)
+            reached = nearest.unsqueeze(0) if candidates is None else torch.minimum(nearest, distances[1:])
+            if self.weights is not None:
+                reached = reached * self.weights[span]
+            potentials += reached.sum(1)
+            if winners is not None:
+                # Where every row coincides with a centre any row will do, but in the seed's order.
+                arrival = times[span] / reached.clamp(min=1e-300)
+                if self.weights is not None:
+                    arrival[:, self.weights[span] <= 0] = torch.inf
+                winners.offer(arrival, span.start)
+        message = (
+            potentials if winners is None else torch.cat([potentials, winners.records(self.rows).reshape(-1)])
+        )
+        gathered = self.rows.comm.allgather(message.unsqueeze(0))
+        return _Outcome(gathered, candidates, choices, 2 + self.rows.d)
+
+    def _distances(self, points: torch.Tensor):
+        """Yield (span, squared distances of these rows to the points, shape (points, rows), float64)."""
+        shift = points.mean(0)
+        offsets = points - shift
+        own = offsets.square().sum(1, keepdim=True)
+        local = self.rows.local
+        for start in range(0, local.shape[0], self._tile):
+            span = slice(start, min(start + self._tile, local.shape[0]))
+            tile = self._scratch[: span.stop - start].copy_(local[span]).sub_(shift)
+            norms = torch.linalg.vector_norm(tile, dim=1).square_()
+            distances = torch.addmm(own, offsets, tile.T, alpha=-2.0).add_(norms)
+            # Below the rounding error of the difference a row coincides with the point.
+            yield span, distances.masked_fill_(distances <= 1e-13 * (norms + own), 0.0)

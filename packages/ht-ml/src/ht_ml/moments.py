@@ -1,0 +1,130 @@
+"""Count, mean and centred second moment of local rows in one pass over cache-sized tiles; sends nothing.
+
+Packed as ``[n, mean_0..mean_{d-1}, M2_0..M2_{d-1}]`` in float64, the form that
+``allreduce(op="moments")`` merges. A NaN or an infinity in the data makes the moments of its feature
+non-finite on every rank, which is how estimators refuse such data without a further message.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NoReturn
+
+import torch
+
+_TILE_ELEMENTS = 1 << 17
+
+
+def tile_rows(d: int) -> int:
+    """Return the rows per tile such that a float64 copy of the tile takes about 1 MiB."""
+    return max(16, min(8192, _TILE_ELEMENTS // max(d, 1)))
+
+
+def local_moments(local: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the packed moments of the local rows.
+
+    Each tile is converted to float64 in one re-used scratch and shifted by a mean that is already close,
+    so that the sums of squares do not cancel. Tiles are merged by the pairwise update of Chan, Golub and
+    LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983),
+    doi:10.1080/00031305.1983.10483115.
+
+    Parameters
+    ----------
+    local : torch.Tensor, shape (n, d), real
+    weights : torch.Tensor, shape (n,), float64, optional
+        Non-negative weights of the rows; n is then their sum.
+
+    Returns
+    -------
+    torch.Tensor, shape (2 d + 1,), float64
+    """
+    n, d = local.shape
+    packed = torch.zeros(2 * d + 1, dtype=torch.float64, device=local.device)
+    if n == 0 or d == 0:
+        packed[0] = n if weights is None else weights.sum()
+        return packed
+    rows = min(tile_rows(d), n)
+    scratch = torch.empty((rows, d), dtype=torch.float64, device=local.device)
+    reference = None
+    total, mean, m2 = 0.0, packed[1 : d + 1], packed[d + 1 :]
+    for start in range(0, n, rows):
+        block = local[start : start + rows]
+        tile = scratch[: block.shape[0]].copy_(block)
+        weight = None if weights is None else weights[start : start + rows]
+        if reference is None:
+            reference = tile.mean(0)
+            # Flat operands of full width: a broadcast row of a few features would run one short loop per row.
+            shift = reference if d >= 32 else reference.expand(rows, d).contiguous()
+        tile.sub_(shift[: block.shape[0]] if d < 32 else shift)
+        count, first, second = _tile_sums(tile, weight)
+        total = _merge(total, mean, m2, count, first, second)
+    packed[0] = total
+    mean += reference
+    return packed
+
+
+def _tile_sums(tile: torch.Tensor, weight: torch.Tensor | None) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """Return the weight, mean and M2 of one shifted tile; the tile is overwritten."""
+    if weight is None:
+        count = float(tile.shape[0])
+        mean = tile.sum(0).div_(count)
+        second = tile.square_().sum(0)
+    else:
+        count = float(weight.sum())
+        mean = (weight @ tile).div_(count) if count else torch.zeros_like(tile[0])
+        second = weight @ tile.square_()
+    return count, mean, second.sub_(count * mean.square()).clamp_(min=0.0)
+
+
+def _merge(total: float, mean: torch.Tensor, m2: torch.Tensor, count: float, first, second) -> float:
+    """Merge one tile's moments into (total, mean, m2) in place and return the new total."""
+    if count == 0.0:
+        return total
+    together = total + count
+    difference = first - mean
+    m2.add_(second).addcmul_(difference, difference, value=total * count / together)
+    mean.add_(difference, alpha=count / together)
+    return together
+
+
+def merge_moments(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the packed moments of two disjoint sets of rows."""
+    out = first.clone()
+    d = out.numel() // 2
+    out[0] = _merge(
+        float(first[0]), out[1 : d + 1], out[d + 1 :], float(second[0]), second[1 : d + 1], second[d + 1 :]
+    )
+    return out
+
+
+def checked_moments(local: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return `local_moments`, not finite where a weight is negative: the message that follows tells every
+    rank."""
+    packed = local_moments(local, weights)
+    if weights is not None and bool((weights < 0).any()):
+        packed.fill_(torch.nan)
+    return packed
+
+
+def require_usable(op: str, packed: torch.Tensor, *, weighted: bool) -> None:
+    """Refuse merged moments of unusable data; every rank holds the same and raises alike.
+
+    Raises
+    ------
+    ValueError
+        If the data (or weights) held NaN or infinity, squares overflow, a weight is negative, or all
+        weights are zero.
+    """
+    if not bool(torch.isfinite(packed).all()):
+        what = "X and sample_weight (not negative)" if weighted else "X"
+        refuse_nonfinite(op, what)
+    if float(packed[0]) <= 0.0:
+        raise ValueError(f"{op}: sample_weight must have a positive sum, got {float(packed[0])}")
+
+
+def refuse_nonfinite(op: str, what: str = "X") -> NoReturn:
+    """Raise the error for data that are not finite."""
+    limit = f"{math.sqrt(torch.finfo(torch.float64).max):.0e}"
+    raise ValueError(
+        f"{op}: {what} must be finite, got NaN, infinity or values beyond {limit}; drop or replace them"
+    )

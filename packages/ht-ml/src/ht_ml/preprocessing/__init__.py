@@ -1,0 +1,5 @@
+"""Preparing features."""
+
+from .standard_scaler import StandardScaler
+
+__all__ = ["StandardScaler"]

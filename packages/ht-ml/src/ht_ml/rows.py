@@ -1,0 +1,197 @@
+"""How estimators see their input: the rows this rank holds, and where they lie among all rows.
+
+Everything here is decided from layouts and dtypes, before any message; only a split along the features,
+or weights and targets that lie elsewhere than the rows, cause one (a documented resplit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ht_comm import Communicator, SerialComm
+from ht_core import DNDarray, array
+from ht_core.errors import DTypeError, LayoutError
+from ht_core.layout import Layout
+
+_SERIAL = SerialComm()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of a table that this rank works on.
+
+    Attributes
+    ----------
+    local : torch.Tensor, shape (local rows, d), float32 or float64
+        This rank's rows; the input's own memory wherever its dtype allows.
+    comm : Communicator
+        The ranks that share the work: one rank where the table is replicated, so that no message is sent.
+    start : int
+        Global index of the first local row.
+    n : int
+        Global number of rows.
+    home : Communicator
+        The communicator of the input.
+    layout : Layout
+        The layout of one value per row.
+    """
+
+    local: torch.Tensor
+    comm: Communicator
+    start: int
+    n: int
+    home: Communicator
+    layout: Layout
+
+    @property
+    def d(self) -> int:
+        """Number of features."""
+        return self.local.shape[1]
+
+    def column(self, values: torch.Tensor) -> DNDarray:
+        """Wrap one value per local row, shape (local rows,), in the layout of the rows."""
+        return DNDarray(values, self.layout, self.home)
+
+    def table(self, values: torch.Tensor) -> DNDarray:
+        """Wrap a table with as many rows, shape (local rows, m), in the layout of the rows."""
+        return DNDarray(values, self.layout.insert(1, values.shape[1]), self.home)
+
+    def replicated(self, values: torch.Tensor) -> DNDarray:
+        """Wrap values that every rank holds."""
+        return DNDarray(values, Layout.replicated(tuple(values.shape)), self.home)
+
+
+def replicated(values: torch.Tensor, like: DNDarray) -> DNDarray:
+    """Wrap values that every rank of `like` holds."""
+    return DNDarray(values, Layout.replicated(tuple(values.shape)), like.comm)
+
+
+def serial_rows(local: torch.Tensor) -> Rows:
+    """Return rows that this rank works on alone."""
+    n = local.shape[0]
+    return Rows(local, _SERIAL, 0, n, _SERIAL, Layout.replicated((n,)))
+
+
+def as_table(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 1) -> DNDarray:
+    """Return `X` as a two-dimensional real array, refusing other shapes and types; no message.
+
+    Parameters
+    ----------
+    op : str
+        The caller, for error texts, e.g. ``"KMeans.fit"``.
+    X : DNDarray or array_like, shape (n, d)
+        Anything but a DNDarray is taken as replicated.
+    n_features : int, optional
+        The number of features that the estimator was fitted with.
+    min_rows : int
+        The least number of rows.
+
+    Raises
+    ------
+    LayoutError
+        If `X` is not two-dimensional, has too few rows, no feature, or another number of features.
+    DTypeError
+        If `X` is complex.
+    """
+    if not isinstance(X, DNDarray):
+        X = array(X)
+    if X.ndim != 2:
+        raise LayoutError(
+            f"{op}: X must be two-dimensional (rows, features), got shape {X.shape}; "
+            "reshape one feature to (n, 1)"
+        )
+    if X.larray.is_complex():
+        raise DTypeError(f"{op}: X must be real, got {X.dtype}; pass real and imaginary parts as features")
+    n, d = X.shape
+    if n < min_rows or d < 1:
+        raise LayoutError(
+            f"{op}: X must be a table of at least {min_rows} row(s) and 1 feature, got shape {X.shape}"
+        )
+    if n_features is not None and d != n_features:
+        raise LayoutError(f"{op}: X must have the {n_features} features it was fitted with, got {d}")
+    return X
+
+
+def as_rows(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 1) -> Rows:
+    """Return the rows of `X` that this rank works on, as floating-point numbers.
+
+    float32 and float64 are used in place; half precision becomes float32, integers become float64 (a copy).
+
+    *Distribution*: split 0 and None send nothing. Split 1 is brought to split 0 (each rank sends its n d
+    / p values once).
+    """
+    X = as_table(op, X, n_features=n_features, min_rows=min_rows)
+    if X.split == 1 and X.comm.size > 1:
+        X = X.resplit(0)
+    local = floating(X.larray)
+    n = X.shape[0]
+    if X.split == 0:
+        return Rows(local, X.comm, X.layout.displs[X.comm.rank], n, X.comm, X.layout.drop((1,)))
+    return Rows(local, _SERIAL, 0, n, X.comm, Layout.replicated((n,)))
+
+
+def floating(local: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of float32 or float64 values: the same memory where it already is one."""
+    local = local.detach()
+    if local.dtype in (torch.float32, torch.float64):
+        return local
+    return local.to(torch.float32 if local.dtype.is_floating_point else torch.float64)
+
+
+def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
+    """Return the values of one-per-row data (targets, weights) that belong to the local rows, as float64.
+
+    *Distribution*: values that lie as the rows do, or are replicated, send nothing; others are redistributed.
+
+    Raises
+    ------
+    LayoutError
+        If there is not one value per row.
+    """
+    if not isinstance(values, DNDarray):
+        values = array(values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        flat = values.larray.reshape(-1) if values.split != 1 else values.resplit(0).larray.reshape(-1)
+        layout = (
+            values.layout.drop((1,))
+            if values.split != 1
+            else Layout.even((values.shape[0],), 0, values.comm.size)
+        )
+        values = DNDarray(flat, layout, values.comm)
+    if values.shape != (rows.n,):
+        raise LayoutError(
+            f"{op}: {argument} must have one value per row, shape ({rows.n},), got shape {values.shape}"
+        )
+    if values.larray.is_complex():
+        raise DTypeError(f"{op}: {argument} must be real, got {values.dtype}")
+    target = rows.layout
+    if target.split is None:
+        local = values.larray if values.split is None else values.resplit(None).larray
+    elif values.split is None:
+        local = values.larray[rows.start : rows.start + rows.local.shape[0]]
+    elif values.layout is target:
+        local = values.larray
+    else:
+        moved = values.copy()
+        moved.redistribute_(target.counts)
+        local = moved.larray
+    return local.detach().to(device=rows.local.device, dtype=torch.float64)
+
+
+def as_weights(op: str, values: Any, rows: Rows) -> torch.Tensor | None:
+    """Return the weights of the local rows, float64, or None where there are none; see `as_column`."""
+    return None if values is None else as_column(op, "sample_weight", values, rows)
+
+
+def take(rows: Rows, indices: list[int]) -> torch.Tensor:
+    """Return the rows with the given global indices on every rank, shape (m, d), dtype of the rows.
+
+    *Distribution*: one allreduce of m d numbers (each row is filled in by its owner, so the sum is exact).
+    """
+    out = torch.zeros((len(indices), rows.d), dtype=rows.local.dtype, device=rows.local.device)
+    wanted = torch.as_tensor(indices, dtype=torch.int64, device=rows.local.device) - rows.start
+    mine = ((wanted >= 0) & (wanted < rows.local.shape[0])).nonzero().squeeze(1)
+    out[mine] = rows.local[wanted[mine]]
+    return rows.comm.allreduce(out, out=out)
