@@ -24,6 +24,22 @@ from .reductions import Reductions
 from .trace import Ledger, Trace, traced
 
 
+class _FreedLedger(Ledger):
+    """Stands in for the ledger of a freed communicator: its "active trace" leads every call here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.traces = [Trace()]
+
+    def run(self, op: str, function: Any, args: tuple, kwargs: dict) -> Any:
+        raise CommError(
+            f"{op}: the communicator must be in use, got {args[0]!r} after free(); make a new one"
+        )
+
+
+_FREED = _FreedLedger()
+
+
 class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
     """A group of ranks that exchange arrays.
 
@@ -48,8 +64,8 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
         self.handle = handle
         self._ledger = Ledger() if ledger is None else ledger
         self._node: Communicator | None = None
-        self._leaders: Communicator | None = None
-        self._is_freed = False
+        # None until asked for; then a tuple, as most ranks of most nodes are in no group of leaders
+        self._leaders: tuple[Communicator | None] | None = None
 
     # ----- life cycle
 
@@ -84,13 +100,13 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
 
     def free(self) -> None:
         """Release the communicator and those made by `node` and `leaders`. Collective."""
-        if self._is_freed:
+        if self._ledger is _FREED:
             return
-        for derived in (self._leaders, self._node):
+        for derived in (*(self._leaders or ()), self._node):
             if derived is not None:
                 derived.free()
         self._node = self._leaders = None
-        self._is_freed = True
+        self._ledger = _FREED
         self._free()
 
     def __enter__(self) -> "Communicator":
@@ -109,9 +125,8 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
         """Return that of the first rank of each node, None elsewhere. Collective on first use."""
         node = self.node()
         if self._leaders is None:
-            made = self._split(0 if node.rank == 0 else None, 0)
-            self._leaders = made
-        return self._leaders
+            self._leaders = (self._split(0 if node.rank == 0 else None, 0),)
+        return self._leaders[0]
 
     # ----- synchronisation, redistribution, tracing
 
@@ -290,6 +305,3 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
     @abstractmethod
     def _free(self) -> None:
         """Release what the transport holds."""
-
-
-__all__ = ["CommError", "Communicator"]

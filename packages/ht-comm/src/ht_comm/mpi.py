@@ -102,20 +102,39 @@ atexit.register(_release)
 
 
 class _Handle:
-    """A message under way."""
+    """A message under way, and the memory it uses.
 
-    __slots__ = ("_request",)
+    One that is dropped before it has completed leaves both to `_dropped`: MPI may still read or write there.
+    """
 
-    def __init__(self, request: MPI.Request) -> None:
+    __slots__ = ("_buffer", "_request")
+
+    def __init__(self, request: MPI.Request, buffer: Buffer) -> None:
         self._request = request
+        self._buffer: Buffer | None = buffer
 
     def wait(self) -> None:
         """Block until complete."""
         self._request.Wait()
+        self._buffer = None
 
     def test(self) -> bool:
         """Tell whether it is complete."""
-        return self._request.Test()
+        if self._request.Test():
+            self._buffer = None
+        return self._buffer is None
+
+    def __del__(self) -> None:
+        if self._buffer is not None:
+            _dropped.append((self._request, self._buffer))
+
+
+_dropped: list[tuple[MPI.Request, Buffer]] = []
+
+
+def _sweep() -> None:
+    """Let go of dropped messages that have completed."""
+    _dropped[:] = [(request, buffer) for request, buffer in _dropped if not request.Test()]
 
 
 class MPIComm(Communicator):
@@ -135,7 +154,7 @@ class MPIComm(Communicator):
         super().__init__(handle.Get_rank(), handle.Get_size(), handle, _ledger)
         self._is_owner = _is_owner
         self._mpi = handle.Dup()
-        if _is_owner is False:
+        if not _is_owner:
             _communicators.add(self)
 
     def _barrier(self) -> None:
@@ -179,10 +198,14 @@ class MPIComm(Communicator):
         )
 
     def _isend(self, buffer: Buffer, dest: int, tag: int) -> _Handle:
-        return _Handle(self._mpi.Isend(_spec(buffer), dest, tag))
+        if _dropped:
+            _sweep()
+        return _Handle(self._mpi.Isend(_spec(buffer), dest, tag), buffer)
 
     def _irecv(self, buffer: Buffer, source: int, tag: int) -> _Handle:
-        return _Handle(self._mpi.Irecv(_spec(buffer), source, tag))
+        if _dropped:
+            _sweep()
+        return _Handle(self._mpi.Irecv(_spec(buffer), source, tag), buffer)
 
     def _split(self, color: int | None, key: int) -> "MPIComm | None":
         made = self._mpi.Split(MPI.UNDEFINED if color is None else color, key)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .buffers import Buffer, NumpyKind
+from .buffers import NumpyKind
 from .dtypes import DTYPES
 from .errors import CommError
 from .operators import find_reduction
@@ -175,6 +175,3 @@ def _portable(error: BaseException | None) -> bytes:
         # Unpicklable attributes, local classes, constructors with other arguments: any of them may fail here.
         pass
     return pickle.dumps(CommError(f"{type(error).__name__}: {error}"), 5)
-
-
-__all__ = ["Buffer", "Objects"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .buffers import Array, Buffer, check_target, check_writable, inspect, landing, pack
+from .buffers import Array, Buffer, check_writable, inspect, landing, pack
 from .trace import traced
 
 MAX_TAG = 32_000
@@ -11,7 +11,7 @@ MAX_TAG = 32_000
 
 
 class Handle(Protocol):
-    """What a transport returns for a message under way."""
+    """What a transport returns for a message under way. It keeps the message's memory alive."""
 
     def wait(self) -> None:
         """Block until the message has been sent or received."""
@@ -21,20 +21,17 @@ class Handle(Protocol):
 
 
 class Request:
-    """A message under way, together with the memory it uses.
+    """A message under way.
 
-    The memory is kept alive until the request has completed. The array handed to `isend` must not be changed,
-    and the one handed to `irecv` not be read, before `wait` has returned.
+    The memory it uses is kept alive until it has completed, even if the request is dropped. The array handed to
+    `isend` must not be changed, and the one handed to `irecv` not be read, before `wait` has returned.
     """
 
-    __slots__ = ("_array", "_finish", "_handles", "_keep")
+    __slots__ = ("_array", "_finish", "_handles")
 
-    def __init__(
-        self, array: Array, handles: list[Handle], keep: Buffer, finish: Callable[[], None] | None
-    ) -> None:
+    def __init__(self, array: Array, handles: list[Handle], finish: Callable[[], None] | None = None) -> None:
         self._array = array
         self._handles = handles
-        self._keep: Buffer | None = keep
         self._finish = finish
 
     def wait(self) -> Array:
@@ -58,7 +55,6 @@ class Request:
         if self._finish is not None:
             self._finish()
             self._finish = None
-        self._keep = None
 
 
 class PointToPoint:
@@ -87,8 +83,7 @@ class PointToPoint:
         """
         self._check_peer("isend", "dest", dest, tag)
         kind, dtype = inspect("isend", "x", x)
-        buffer = pack(x, kind, dtype)
-        return Request(x, self._isend_slices(buffer, dest, tag), buffer, None)
+        return Request(x, self._isend_slices(pack(x, kind, dtype), dest, tag))
 
     @traced
     def irecv(self, out: Array, source: int, tag: int = 0) -> Request:
@@ -112,7 +107,7 @@ class PointToPoint:
         kind, dtype = inspect("irecv", "out", out)
         check_writable("irecv", "out", out, kind)
         buffer, finish = landing(out, kind, dtype)
-        return Request(out, self._irecv_slices(buffer, source, tag), buffer, finish)
+        return Request(out, self._irecv_slices(buffer, source, tag), finish)
 
     @traced
     def send(self, x: Array, dest: int, tag: int = 0) -> None:
@@ -163,6 +158,3 @@ def wait_all(handles: list[Any]) -> None:
     """Block until every message has completed."""
     for handle in handles:
         handle.wait()
-
-
-__all__ = ["MAX_TAG", "Handle", "PointToPoint", "Request", "check_target", "wait_all"]

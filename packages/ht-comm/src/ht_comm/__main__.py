@@ -1,0 +1,73 @@
+"""``python -m ht_comm info``: which MPI is used, and where the ranks are; under ``mpiexec``, of all ranks."""
+
+import argparse
+import os
+import platform
+import socket
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from . import config
+from ._version import __version__
+from .communicator import Communicator
+from .current import world
+from .threads import thread_budget
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _mpi_lines(comm: Communicator) -> list[str]:
+    if comm.handle is None:
+        return ["MPI            not in use (one rank)"]
+    from mpi4py import MPI
+
+    levels = {
+        MPI.THREAD_SINGLE: "single",
+        MPI.THREAD_FUNNELED: "funneled",
+        MPI.THREAD_SERIALIZED: "serialized",
+        MPI.THREAD_MULTIPLE: "multiple",
+    }
+    library = MPI.Get_library_version().strip("\0 \n").splitlines()[0]
+    standard = ".".join(map(str, MPI.Get_version()))
+    return [
+        f"MPI            {' '.join(library.split())}",
+        f"MPI standard   {standard}, thread level {levels[MPI.Query_thread()]}",
+    ]
+
+
+def info(comm: Communicator) -> list[str]:
+    """Return the report, line by line, on rank 0 and an empty list elsewhere. Collective."""
+    budget = thread_budget(comm)
+    ranks = comm.allgather_object((socket.gethostname(), os.getpid(), budget))
+    if comm.rank:
+        return []
+    lines = [
+        f"ht-comm        {__version__}",
+        f"Python         {platform.python_version()} on {platform.system()} {platform.machine()}",
+        *(f"{name:<14} {_installed(name)}" for name in ("numpy", "mpi4py", "torch")),
+        *_mpi_lines(comm),
+        f"slices, chunks {config.slice_bytes}, {config.chunk_bytes} bytes",
+        f"ranks          {comm.size}",
+    ]
+    for rank, (host, pid, threads) in enumerate(ranks):
+        lines.append(f"  rank {rank:<6} {host}, process {pid}, {threads} thread(s)")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ht_comm", description="Bytes between ranks.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="libraries, versions, settings and the place of each rank")
+    parser.parse_args(arguments)
+    sys.stdout.write("".join(f"{line}\n" for line in info(world())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
