@@ -24,8 +24,9 @@ def _over(kernel):
     """Return the carry function of a torch reduction that takes a tuple of axes."""
 
     def local(x: torch.Tensor, domain: Domain) -> Carry:
-        # torch reads an empty tuple of axes as all axes; here it means none.
-        return (kernel(x, dim=domain.axes, keepdim=True) if domain.axes else x.clone(),)
+        if not domain.axes:  # torch reads an empty tuple as all axes; here each element is reduced by itself
+            return (kernel(x.unsqueeze(-1), dim=-1, keepdim=False),)
+        return (kernel(x, dim=domain.axes, keepdim=True),)
 
     return local
 

@@ -70,7 +70,7 @@ def execute(row: Row, x: object, axis, dtype, out: DNDarray | None, keepdims: bo
     if isinstance(axis, list):
         axis = tuple(axis)
     plan = plan_reduction(x.layout, axis, row.name)
-    if plan.n == 0 and row.identity is None and plan.kept.size:
+    if plan.n == 0 and row.identity is None:
         raise LayoutError(f"{row.name}: the reduced axes must not be empty, got shape {x.shape}; there is no identity")
     result = types.canonical(dtype) if dtype is not None else row.result(x.dtype)
     layout = plan.kept if keepdims else plan.dropped
