@@ -1,4 +1,7 @@
-"""The examples in the docstrings of all packages give what they say, on one rank and on three."""
+"""The examples in the docstrings of all packages give what they say, on one rank and on three.
+
+The names `ht` (ht_meta), `np` and `torch` are known to every example.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import doctest
 import importlib
 from pathlib import Path
 
+import ht_meta
+import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -30,6 +36,7 @@ def test_docstring_examples(name, comm, shared_tmp_path, monkeypatch):
     module = importlib.import_module(name)
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+    known = {"ht": ht_meta, "np": np, "torch": torch}
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=known):
         runner.run(test, out=report.append)
     assert runner.failures == 0, "".join(report)
