@@ -1,0 +1,103 @@
+"""`load` and `save` by the suffix of the file name, through a table of formats that packages can extend.
+
+A package adds a format by an entry point of the group ``ht_io.formats`` whose name is the suffix without its
+dot and whose object is a :class:`Format`; it is imported when a file with that suffix is first met.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from ht_core import DNDarray
+
+from .hdf5_read import load_hdf5
+from .hdf5_write import save_hdf5
+
+GROUP = "ht_io.formats"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: `load(path, ...)` returns a DNDarray, `save(x, path, ...)` writes one; both are
+    collective.
+    """
+
+    name: str
+    load: Callable | None
+    save: Callable | None
+
+
+HDF5 = Format("HDF5", load_hdf5, save_hdf5)
+FORMATS: dict[str, Format] = {".h5": HDF5, ".hdf5": HDF5, ".hdf": HDF5, ".he5": HDF5}
+
+
+def find_format(path: str | os.PathLike, op: str) -> Format:
+    """Return the format for the suffix of `path`.
+
+    Raises
+    ------
+    ValueError
+        If no installed format has it, or the format cannot do `op` ("load" or "save").
+    """
+    name = os.fsdecode(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in FORMATS:
+        for point in entry_points(group=GROUP, name=suffix[1:]):
+            FORMATS[suffix] = point.load()
+    if suffix not in FORMATS or getattr(FORMATS[suffix], op) is None:
+        known = ", ".join(sorted(s for s, f in FORMATS.items() if getattr(f, op) is not None))
+        raise ValueError(
+            f"{op}: path must end in one of {known}, got {name!r}; other packages add formats by {GROUP}"
+        )
+    return FORMATS[suffix]
+
+
+def load(path: str | os.PathLike, *args: object, **options: object) -> DNDarray:
+    """Load an array from a file whose format is known by its suffix. Collective.
+
+    Parameters
+    ----------
+    path : path
+    *args, **options
+        Those of the format's function, e.g. :func:`load_hdf5` for ``.h5``: the data set, `split`, `dtype`,
+        `slices`.
+
+    Returns
+    -------
+    DNDarray
+
+    Distribution
+    ------------
+    That of the format's function.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown.
+    """
+    return find_format(path, "load").load(path, *args, **options)
+
+
+def save(x: object, path: str | os.PathLike, *args: object, **options: object) -> None:
+    """Save an array to a file whose format is known by its suffix. Collective.
+
+    Parameters
+    ----------
+    x : DNDarray or what the format's function takes
+    path : path
+    *args, **options
+        Those of the format's function, e.g. :func:`save_hdf5` for ``.h5``: the data set, `mode`, `dtype`.
+
+    Distribution
+    ------------
+    That of the format's function.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown.
+    """
+    find_format(path, "save").save(x, path, *args, **options)

@@ -1,0 +1,120 @@
+"""A file gets its final name only when it is complete: temporary file in the same directory, then rename.
+
+The names are built so that every rank can form them from three integers, and so that a later save can tell a
+left-over of a killed job from a save that another process is just doing. Knows no communicator and no file
+format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import shutil
+import socket
+import zlib
+from dataclasses import dataclass
+
+_SERIAL = itertools.count()
+_MAX_NAME = 180  # of the final name's bytes that go into the temporary one: file systems allow 255 in all
+
+
+def host_id() -> int:
+    """Return a number of this host: process ids mean something only together with it."""
+    return zlib.crc32(socket.gethostname().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """The temporary twin of `target`; `token` is (host, process, serial number) of the rank that made it."""
+
+    target: str
+    token: tuple[int, int, int]
+
+    @classmethod
+    def new(cls, target: str) -> Temporary:
+        """Return a name that no other save uses."""
+        return cls(target, (host_id(), os.getpid(), next(_SERIAL)))
+
+    @property
+    def path(self) -> str:
+        """Path of the temporary file."""
+        folder, name = os.path.split(self.target)
+        host, process, serial = self.token
+        return os.path.join(folder, f".{_stem(name)}.{host:08x}-{process}-{serial}.tmp")
+
+    def remove(self) -> None:
+        """Delete the temporary file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def commit(self) -> None:
+        """Put the temporary file in the place of the target, with the permissions of the file it replaces."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(self.target, self.path)
+        sync_path(self.path)
+        os.replace(self.path, self.target)
+        sync_path(os.path.dirname(self.target) or ".")
+
+
+def _stem(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_MAX_NAME])
+
+
+def remove_stale(target: str) -> None:
+    """Delete temporary files of `target` that a process of this host left behind when it was killed."""
+    folder, name = os.path.split(target)
+    pattern = re.compile(re.escape(f".{_stem(name)}.{host_id():08x}-") + r"(\d+)-\d+\.tmp")
+    for entry in os.listdir(folder or "."):
+        found = pattern.fullmatch(entry)
+        if found and not _is_running(int(found[1])):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, entry))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def check_space(folder: str, needed: int, op: str) -> None:
+    """Raise before the first byte is written if `needed` bytes cannot fit.
+
+    Raises
+    ------
+    OSError
+        ``ENOSPC``.
+    """
+    state = os.statvfs(folder or ".")
+    free = state.f_bavail * state.f_frsize
+    if needed > free:
+        text = f"{op}: path must be on a file system with {needed} bytes to spare, got {free} in {folder!r}"
+        raise OSError(errno.ENOSPC, text)
+
+
+def sync_path(path: str) -> None:
+    """Force what was written under `path` (a file or a directory) to the storage."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without fsync on directories
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_all(handle: int, data: memoryview, offset: int, limit: int = 1 << 30) -> None:
+    """Write all of `data` at `offset`, however many calls the system needs (one moves less than 2**31
+    bytes).
+    """
+    done = 0
+    while done < len(data):
+        done += os.pwrite(handle, data[done : done + limit], offset + done)
