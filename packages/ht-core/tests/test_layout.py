@@ -1,11 +1,12 @@
 import pickle
+from itertools import pairwise
 
 import ht_core as ht
 import numpy as np
 import pytest
+from ht_core.layout import even_counts
 from hypothesis import given
 from hypothesis import strategies as st
-from ht_core.layout import even_counts
 
 SHAPES = st.lists(st.integers(0, 6), min_size=1, max_size=4).map(tuple)
 
@@ -18,7 +19,7 @@ def a_layout(draw):
         return ht.Layout(shape, None), p
     cuts = sorted(draw(st.lists(st.integers(0, shape[split]), min_size=p - 1, max_size=p - 1)))
     edges = [0, *cuts, shape[split]]
-    return ht.Layout(shape, split, [b - a for a, b in zip(edges, edges[1:])]), p
+    return ht.Layout(shape, split, [b - a for a, b in pairwise(edges)]), p
 
 
 @given(a_layout())

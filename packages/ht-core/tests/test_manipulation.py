@@ -50,7 +50,10 @@ def test_axes(data):
     values = make_values("int32", shape, 1)
     layout = data.draw(layouts(shape, p))
     axes = data.draw(st.permutations(range(len(shape))))
-    a, b = data.draw(st.integers(-len(shape), len(shape) - 1)), data.draw(st.integers(-len(shape), len(shape) - 1))
+    a, b = (
+        data.draw(st.integers(-len(shape), len(shape) - 1)),
+        data.draw(st.integers(-len(shape), len(shape) - 1)),
+    )
     check(p, values, layout, values.transpose(axes), lambda x: ht.permute_dims(x, axes))
     check(p, values, layout, values.T, lambda x: x.T)
     check(p, values, layout, np.swapaxes(values, a, b), lambda x: ht.swapaxes(x, a, b))
@@ -93,7 +96,12 @@ def test_stacking(name, shape, split):
         x, y = ht.array(a, split=split), ht.array(b, split=split)
         with comm.trace() as sent:
             z = getattr(ht, name)([x, y])
-        joins_rows = split == 0 and (len(shape) == 1) == (name == "hstack") and name != "column_stack" and name != "stack"
+        joins_rows = (
+            split == 0
+            and (len(shape) == 1) == (name == "hstack")
+            and name != "column_stack"
+            and name != "stack"
+        )
         if not joins_rows:
             assert sent.calls == 0
         return whole(z)

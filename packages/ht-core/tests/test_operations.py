@@ -1,12 +1,14 @@
 """Every row of the registry against NumPy, over shapes, dtypes, layouts and numbers of ranks."""
 
+import warnings
+
 import ht_core as ht
 import numpy as np
 import pytest
 from ht_comm import spmd
+from ht_core.testing import layouts, make_values, spread, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ht_core.testing import layouts, make_values, spread, whole
 
 DTYPES = [d.name for d in ht.DTYPES.values() if d.numpy is not None]
 ROWS = {name: row for name, row in ht.OPERATIONS.items() if name == row.name}
@@ -15,7 +17,10 @@ BINARY = [n for n, r in ROWS.items() if r.kind == "elementwise" and r.arity == 2
 REDUCTIONS = [n for n, r in ROWS.items() if r.kind == "reduction"]
 
 FEW = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 RANKS = st.integers(1, 5)
 SHAPES = st.lists(st.integers(0, 5), min_size=0, max_size=3).map(tuple)
@@ -115,8 +120,8 @@ def test_reduction(name, data):
     if several and len(shape) > 1 and data.draw(st.booleans()):
         axis = tuple(data.draw(st.permutations(range(len(shape))))[:2])
     keepdims = data.draw(st.booleans())
-    with np.errstate(all="ignore"), np.testing.suppress_warnings() as quiet:
-        quiet.filter(RuntimeWarning)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         try:
             expected = getattr(np, row.numpy)(values, axis=axis, keepdims=keepdims)
         except ValueError:
@@ -155,7 +160,9 @@ def test_reduction_where(name, data):
         expected = getattr(np, name)(values, axis=axis, where=mask)
 
     def run(comm):
-        return whole(ROWS[name].function(spread(values, *first, comm), axis=axis, where=spread(mask, *second, comm)))
+        return whole(
+            ROWS[name].function(spread(values, *first, comm), axis=axis, where=spread(mask, *second, comm))
+        )
 
     for result in spmd(p, run):
         np.testing.assert_array_equal(result, expected)

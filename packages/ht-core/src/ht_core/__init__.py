@@ -13,6 +13,7 @@ from . import (
     devices,
     distribution,
     exponential,
+    indexing,
     logic,
     manipulation,
     printing,
@@ -59,10 +60,6 @@ newaxis = None
 # Heat's spellings of dtypes; `bool` and `float` here are dtypes, as in the Array API and NumPy.
 bool, float, double, half, int, long = bool_, float32, float64, float16, int32, int64
 
-try:
-    from . import indexing, random
-except ImportError:
-    pass
 
 # Every row of the registry is a public function under its name and its aliases.
 globals().update({name: row.function for name, row in OPERATIONS.items()})

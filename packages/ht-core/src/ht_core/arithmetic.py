@@ -9,7 +9,6 @@ _BOOL_NUMERIC = "b" + NUMERIC
 _BOOL_REAL = "b" + REAL
 
 
-
 def _zero_safe(kernel):
     """Give 0 where an integer divisor is 0, as NumPy does; torch raises on the CPU and is undefined on GPUs."""
 
@@ -90,7 +89,9 @@ lcm = binary("lcm", torch.lcm, "Return the least common multiple.", accepts="iu"
 
 bitwise_and = binary("bitwise_and", torch.bitwise_and, "And, bit by bit.", accepts=INTEGRAL, operator="and")
 bitwise_or = binary("bitwise_or", torch.bitwise_or, "Or, bit by bit.", accepts=INTEGRAL, operator="or")
-bitwise_xor = binary("bitwise_xor", torch.bitwise_xor, "Exclusive or, bit by bit.", accepts=INTEGRAL, operator="xor")
+bitwise_xor = binary(
+    "bitwise_xor", torch.bitwise_xor, "Exclusive or, bit by bit.", accepts=INTEGRAL, operator="xor"
+)
 bitwise_left_shift = binary(
     "bitwise_left_shift",
     torch.bitwise_left_shift,
@@ -116,11 +117,14 @@ bitwise_invert = unary(
     aliases=("bitwise_not", "invert"),
 )
 
-negative = unary(
-    "negative", torch.neg, "Negate.", accepts=NUMERIC, operators=("__neg__",), aliases=("neg",)
-)
+negative = unary("negative", torch.neg, "Negate.", accepts=NUMERIC, operators=("__neg__",), aliases=("neg",))
 positive = unary(
-    "positive", lambda x, out=None: x.clone(), "Return a copy.", accepts=NUMERIC, operators=("__pos__",), aliases=("pos",)
+    "positive",
+    lambda x, out=None: x.clone(),
+    "Return a copy.",
+    accepts=NUMERIC,
+    operators=("__pos__",),
+    aliases=("pos",),
 )
 abs = unary(
     "abs", _abs, "Return the absolute value.", result="real", operators=("__abs__",), aliases=("absolute",)

@@ -94,7 +94,9 @@ def array(
     split = normalize_split(split, local.ndim, "array")
     layout = Layout.even(tuple(local.shape), split, comm.size)
     whole = Layout.replicated(layout.shape)
-    return DNDarray(redistribute(local, whole, layout, comm, copy=split is not None and copy is not False), layout, comm)
+    return DNDarray(
+        redistribute(local, whole, layout, comm, copy=split is not None and copy is not False), layout, comm
+    )
 
 
 def asarray(
@@ -128,7 +130,9 @@ def _to_tensor(obj: object, dtype: object, device: object, copy: bool) -> torch.
     else:
         values = np.asarray(obj)
         if values.dtype.kind not in types.ALL:
-            raise types.DTypeError(f"array: values must be numbers, got {type(obj).__name__} of {values.dtype}")
+            raise types.DTypeError(
+                f"array: values must be numbers, got {type(obj).__name__} of {values.dtype}"
+            )
         if not values.dtype.isnative or not values.flags.writeable or any(s < 0 for s in values.strides):
             values = values.astype(values.dtype.newbyteorder("="))
         local = torch.from_numpy(values) if values.ndim else torch.from_numpy(values.reshape(1))[0]
@@ -381,5 +385,12 @@ def eye(N, M=None, k=0, dtype=types.float64, *, split=None, device=None, comm=No
     return create("eye", shape, dtype, split, device, comm, fill)
 
 
-register(array, kind="creation", numpy="array", arity=0, method=False, cost="No message; one exchange with is_split.")
+register(
+    array,
+    kind="creation",
+    numpy="array",
+    arity=0,
+    method=False,
+    cost="No message; one exchange with is_split.",
+)
 register(asarray, kind="creation", numpy="asarray", arity=0, method=False, cost="As array.")

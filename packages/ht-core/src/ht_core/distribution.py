@@ -134,7 +134,9 @@ def _collected(op: str, x: DNDarray, target_rank: int) -> Layout:
     if not 0 <= target_rank < x.comm.size:
         raise LayoutError(f"{op}: target_rank must be in [0, {x.comm.size}), got {target_rank}")
     if not x.ndim:
-        raise LayoutError(f"{op}: the array must have at least one axis, got a 0-D one, which every rank holds")
+        raise LayoutError(
+            f"{op}: the array must have at least one axis, got a 0-D one, which every rank holds"
+        )
     split = 0 if x.split is None else x.split
     counts = [x.shape[split] * (rank == target_rank) for rank in range(x.comm.size)]
     return Layout(x.shape, split, counts)

@@ -78,7 +78,9 @@ class DNDarray:
     @property
     def lshape_map(self) -> np.ndarray:
         """Shapes of all ranks' parts, int64 of shape (p, ndim). No message."""
-        return np.array([self.layout.lshape(r) for r in range(self.comm.size)], dtype=np.int64).reshape(-1, self.ndim)
+        return np.array([self.layout.lshape(r) for r in range(self.comm.size)], dtype=np.int64).reshape(
+            -1, self.ndim
+        )
 
     @property
     def split(self) -> int | None:
@@ -118,7 +120,7 @@ class DNDarray:
         return self.layout.is_even
 
     def is_balanced(self, force_check: bool = False) -> bool:
-        """Tell whether the array is replicated or spread as evenly as possible. No message; `force_check` is not needed."""
+        """Tell whether the array is replicated or spread as evenly as possible. No message."""
         return self.layout.is_even
 
     def is_distributed(self) -> bool:
@@ -172,7 +174,9 @@ class DNDarray:
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("asarray: copy must not be False for a distributed array; its pieces have to be joined")
+            raise ValueError(
+                "asarray: copy must not be False for a distributed array; its pieces have to be joined"
+            )
         whole = self.numpy()
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
@@ -194,7 +198,9 @@ class DNDarray:
 
     def __index__(self) -> int:
         if self.ndim != 0 or self.dtype.kind not in "iu":
-            raise TypeError(f"index: only a 0-D integer array is an index, got shape {self.shape}, dtype {self.dtype}")
+            raise TypeError(
+                f"index: only a 0-D integer array is an index, got shape {self.shape}, dtype {self.dtype}"
+            )
         return int(self.item())
 
     def _require_scalar(self, what: str) -> None:
@@ -221,7 +227,7 @@ class DNDarray:
     # -- copies and devices -----------------------------------------------------------------------------------
 
     def astype(self, dtype: object, copy: bool = True) -> DNDarray:
-        """Return the array with another dtype; the array itself where nothing changes and `copy` is False. No message."""
+        """Return the array with another dtype; itself where nothing changes and `copy` is False. No message."""
         target = types.canonical(dtype).torch
         return DNDarray(_cast(self.larray, target, copy), self.layout, self.comm)
 
@@ -232,7 +238,9 @@ class DNDarray:
     def to_device(self, device: object, /, *, stream: object = None) -> DNDarray:
         """Return the array on another device ("cpu", "gpu", a Device or torch device). No message."""
         target = devices.sanitize_device(device).torch_device
-        return self if self.larray.device == target else DNDarray(self.larray.to(target), self.layout, self.comm)
+        return (
+            self if self.larray.device == target else DNDarray(self.larray.to(target), self.layout, self.comm)
+        )
 
     def cpu(self) -> DNDarray:
         """Return the array on the CPU. No message."""
@@ -280,7 +288,7 @@ def _unpickle(larray: torch.Tensor, layout: Layout, size: int, rank: int) -> DND
     comm = get_comm()
     if layout.split is not None and (comm.size, comm.rank) != (size, rank):
         raise LayoutError(
-            f"unpickle: a split array must be loaded by the rank that pickled it ({rank} of {size}), got {comm.rank} of "
-            f"{comm.size}; use a checkpoint to move between numbers of ranks"
+            f"unpickle: a split array must be loaded by the rank that pickled it ({rank} of {size}), "
+            f"got {comm.rank} of {comm.size}; use a checkpoint to move between numbers of ranks"
         )
     return DNDarray(larray, layout, comm)

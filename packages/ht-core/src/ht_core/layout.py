@@ -212,7 +212,9 @@ class Layout:
     def with_axis(self, axis: int, extent: int) -> Layout:
         """Return the layout with another extent along `axis`, which must not be the split axis."""
         if axis == self.split:
-            raise LayoutError("Layout.with_axis: axis must not be the split axis; give counts with with_counts")
+            raise LayoutError(
+                "Layout.with_axis: axis must not be the split axis; give counts with with_counts"
+            )
         return Layout((*self.shape[:axis], extent, *self.shape[axis + 1 :]), self.split, self.counts)
 
     def with_counts(self, counts: Sequence[int]) -> Layout:
@@ -235,7 +237,9 @@ def _check(shape: tuple, split: int | None, counts: tuple) -> None:
             raise LayoutError(f"Layout: counts must be () for a replicated array, got {counts}")
         return
     if not (isinstance(split, int) and 0 <= split < len(shape)):
-        raise LayoutError(f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}")
+        raise LayoutError(
+            f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}"
+        )
     if not counts or any(not isinstance(n, int) or n < 0 for n in counts) or sum(counts) != shape[split]:
         raise LayoutError(
             f"Layout: counts must be one non-negative integer per rank that add up to {shape[split]}, got {counts}"

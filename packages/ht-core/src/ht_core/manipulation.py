@@ -38,7 +38,9 @@ def plan_reshape(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     return None
 
 
-def reshape(x: DNDarray, /, *shape: object, copy: bool | None = None, new_split: int | None = None) -> DNDarray:
+def reshape(
+    x: DNDarray, /, *shape: object, copy: bool | None = None, new_split: int | None = None
+) -> DNDarray:
     """Return the array with another shape and the same elements in C order.
 
     *Distribution*: no message where the split axis keeps its extent and what is in front of it, or parts end at rows of
@@ -85,7 +87,9 @@ def reshape(x: DNDarray, /, *shape: object, copy: bool | None = None, new_split:
 def _through_runs(x: DNDarray, shape: tuple[int, ...]) -> tuple[torch.Tensor, Layout]:
     """Move parts that are runs of the flattened array, which is one-dimensional redistribution."""
     if not shape:
-        return redistribute(x.larray, x.layout, Layout.replicated(x.shape), x.comm).reshape(()), Layout((), None)
+        return redistribute(x.larray, x.layout, Layout.replicated(x.shape), x.comm).reshape(()), Layout(
+            (), None
+        )
     rows = x.layout if x.split == 0 else Layout.even(x.shape, 0, x.comm.size)
     local = redistribute(x.larray, x.layout, rows, x.comm)
     layout = Layout.even(shape, 0, x.comm.size)
@@ -128,7 +132,11 @@ def permute_dims(x: DNDarray, /, axes: Sequence[int] | None = None) -> DNDarray:
     LayoutError
         If `axes` is not a permutation.
     """
-    axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(normalize_axis(a, x.ndim, "permute_dims") for a in axes)
+    axes = (
+        tuple(range(x.ndim))[::-1]
+        if axes is None
+        else tuple(normalize_axis(a, x.ndim, "permute_dims") for a in axes)
+    )
     if sorted(axes) != list(range(x.ndim)):
         raise LayoutError(f"permute_dims: axes must be a permutation of the {x.ndim} axes, got {axes}")
     return DNDarray(x.larray.permute(axes), x.layout.permute(axes), x.comm)
@@ -166,8 +174,14 @@ def moveaxis(x: DNDarray, source: int | Sequence[int], destination: int | Sequen
         [normalize_axis(a, x.ndim, "moveaxis") for a in ((v,) if hasattr(v, "__index__") else v)]
         for v in (source, destination)
     )
-    if len(source) != len(destination) or len(set(source)) != len(source) or len(set(destination)) != len(source):
-        raise LayoutError(f"moveaxis: source and destination must pair up distinct axes, got {source}, {destination}")
+    if (
+        len(source) != len(destination)
+        or len(set(source)) != len(source)
+        or len(set(destination)) != len(source)
+    ):
+        raise LayoutError(
+            f"moveaxis: source and destination must pair up distinct axes, got {source}, {destination}"
+        )
     axes = [a for a in range(x.ndim) if a not in source]
     for to, axis in sorted(zip(destination, source)):
         axes.insert(to, axis)
@@ -221,7 +235,11 @@ def broadcast_to(x: object, /, shape: Sequence[int]) -> DNDarray:
     LayoutError
         If the array does not broadcast to `shape`.
     """
-    x = x if isinstance(x, DNDarray) else as_operand(x, common_comm([], "broadcast_to"), torch.device("cpu"), "broadcast_to")
+    x = (
+        x
+        if isinstance(x, DNDarray)
+        else as_operand(x, common_comm([], "broadcast_to"), torch.device("cpu"), "broadcast_to")
+    )
     shape = normalize_shape(shape, "broadcast_to")
     if broadcast_shapes(x.shape, shape, op="broadcast_to") != shape:
         raise LayoutError(f"broadcast_to: shape must be one that {x.shape} broadcasts to, got {shape}")
@@ -268,7 +286,9 @@ def concatenate(arrays: Sequence[object], /, axis: int | None = 0, *, dtype: obj
         arrays, axis = [ravel(x) for x in arrays], 0
     axis = normalize_axis(axis, arrays[0].ndim, "concatenate")
     if len({x.shape[:axis] + x.shape[axis + 1 :] for x in arrays}) != 1 or len({x.ndim for x in arrays}) != 1:
-        raise LayoutError(f"concatenate: arrays must agree in all axes but {axis}, got {[x.shape for x in arrays]}")
+        raise LayoutError(
+            f"concatenate: arrays must agree in all axes but {axis}, got {[x.shape for x in arrays]}"
+        )
     kind = (types.result_type(*arrays) if dtype is None else types.canonical(dtype)).torch
     largest = max((x for x in arrays if x.split is not None), key=lambda x: x.size, default=arrays[0])
     join = _along_split if largest.split == axis else _along_other
@@ -297,7 +317,8 @@ def _along_split(arrays: list[DNDarray], axis: int, kind: torch.dtype, largest: 
         n = x.shape[axis]
         # What each rank's part of the result takes from x, as a range of x's own rows.
         ranges = [
-            (min(max(d - start, 0), n), min(max(d + c - start, 0), n)) for d, c in zip(layout.displs, layout.counts)
+            (min(max(d - start, 0), n), min(max(d + c - start, 0), n))
+            for d, c in zip(layout.displs, layout.counts)
         ]
         low, high = ranges[comm.rank]
         place = result.narrow(axis, max(start - mine, 0) if high > low else 0, high - low)
@@ -325,7 +346,7 @@ def stack(arrays: Sequence[object], /, axis: int = 0) -> DNDarray:
 
 
 def hstack(arrays: Sequence[object], /) -> DNDarray:
-    """Join arrays along axis 1 (axis 0 if they are 1-D). Nothing is sent where axis 1 is not split and layouts agree."""
+    """Join arrays along axis 1, 1-D ones along axis 0. Nothing is sent where that is not split and layouts agree."""
     made = [x if x.ndim else reshape(x, 1) for x in _arrays(arrays, "hstack")]
     return concatenate(made, 0 if made[0].ndim == 1 else 1)
 
@@ -340,7 +361,17 @@ def column_stack(arrays: Sequence[object], /) -> DNDarray:
     return concatenate([x if x.ndim > 1 else reshape(x, -1, 1) for x in _arrays(arrays, "column_stack")], 1)
 
 
-for _function in (permute_dims, transpose, matrix_transpose, swapaxes, moveaxis, expand_dims, squeeze, flatten, ravel):
+for _function in (
+    permute_dims,
+    transpose,
+    matrix_transpose,
+    swapaxes,
+    moveaxis,
+    expand_dims,
+    squeeze,
+    flatten,
+    ravel,
+):
     register(_function, kind="manipulation", numpy=_function.__name__)
 register(reshape, kind="manipulation", numpy="reshape", cost="None where the split axis is untouched.")
 register(broadcast_to, kind="manipulation", numpy="broadcast_to", method=False)
@@ -349,4 +380,6 @@ for _function in (stack, hstack, vstack, column_stack):
     register(_function, kind="manipulation", numpy=_function.__name__, method=False)
 
 DNDarray.T = property(permute_dims, doc="The array with its axes reversed, as a view. No message.")
-DNDarray.mT = property(matrix_transpose, doc="The array with its last two axes swapped, as a view. No message.")
+DNDarray.mT = property(
+    matrix_transpose, doc="The array with its last two axes swapped, as a view. No message."
+)

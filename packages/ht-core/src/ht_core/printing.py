@@ -14,7 +14,9 @@ def _describe(x: DNDarray) -> str:
     if not x.is_distributed():
         values = x.larray.detach().cpu()
         values = values.float() if values.dtype.itemsize == 2 and x.dtype.numpy is None else values
-        text = np.array2string(values.resolve_conj().numpy(), separator=", ", prefix="DNDarray(", threshold=1000)
+        text = np.array2string(
+            values.resolve_conj().numpy(), separator=", ", prefix="DNDarray(", threshold=1000
+        )
         return f"DNDarray({text}, {facts})"
     low, high = min(x.layout.counts), max(x.layout.counts)
     rows = str(low) if low == high else f"{low} to {high}"

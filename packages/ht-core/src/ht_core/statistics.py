@@ -67,7 +67,9 @@ def _arg(kernel, nkernel, largest: bool):
         (value,) = extreme(x, domain)
         if x.numel() == 0:
             return value, torch.full(value.shape, torch.iinfo(torch.int64).max, device=x.device)
-        flat = len(domain.axes) != 1  # axis=None of an array that is not 1-D: the index is into the flattened array
+        flat = (
+            len(domain.axes) != 1
+        )  # axis=None of an array that is not 1-D: the index is into the flattened array
         axis = None if flat else domain.axes[0]
         if x.dtype in types.WIDE_UNSIGNED:
             index = torch.from_numpy(np.asarray(nkernel(x.cpu().numpy(), axis=axis))).to(x.device)
@@ -105,8 +107,8 @@ def _moments(x: torch.Tensor, domain: Domain, ddof: float = 0) -> Carry:
     shape = _kept_shape(x, domain)
     if x.is_complex():  # the two parts are two variables; their M2 are added at the end
         x, shape = torch.view_as_real(x), [*shape, 2]
-    if n == 0 or not domain.axes:
-        mean = torch.zeros(shape, dtype=torch.float64, device=x.device) if n == 0 else x.double()
+    if x.numel() == 0 or not domain.axes:
+        mean = x.double() if x.numel() else torch.zeros(shape, dtype=torch.float64, device=x.device)
         return torch.tensor(float(n), device=x.device, dtype=torch.float64), mean, torch.zeros_like(mean)
     var, mean = torch.var_mean(x, dim=domain.axes, correction=0, keepdim=True)
     return torch.tensor(float(n), device=x.device, dtype=torch.float64), mean.double(), var.double() * n

@@ -3,6 +3,8 @@
 Needs Hypothesis.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def layouts(draw, shape, p):
         return None, ()
     cuts = sorted(draw(st.lists(st.integers(0, shape[split]), min_size=p - 1, max_size=p - 1)))
     edges = [0, *cuts, shape[split]]
-    return split, tuple(b - a for a, b in zip(edges, edges[1:]))
+    return split, tuple(b - a for a, b in pairwise(edges))
 
 
 def make_values(dtype: str, shape, seed: int) -> np.ndarray:

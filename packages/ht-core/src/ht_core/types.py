@@ -6,7 +6,7 @@ except that the two of them meet in float32. Nothing here touches an array.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -125,7 +125,9 @@ def canonical(value: object) -> dtype:
         except TypeError:
             found = None
     if found is None:
-        raise DTypeError(f"dtype: must be one of {', '.join(DTYPES)} (or a torch, NumPy or Python type), got {value!r}")
+        raise DTypeError(
+            f"dtype: must be one of {', '.join(DTYPES)} (or a torch, NumPy or Python type), got {value!r}"
+        )
     return found
 
 
@@ -134,7 +136,7 @@ def of(tensor: torch.Tensor) -> dtype:
     return _FROM[tensor.dtype]
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: object, b: object) -> dtype:
     """Return the smallest dtype to which both can be cast safely.
 
@@ -170,7 +172,7 @@ def result_type(*operands: object) -> dtype:
     return strong
 
 
-@lru_cache(maxsize=None)
+@cache
 def with_scalar(array: dtype, scalar: type) -> dtype:
     """Return the dtype of an array of dtype `array` combined with a Python scalar of type `scalar` (NEP 50)."""
     if array is bfloat16:
@@ -178,7 +180,7 @@ def with_scalar(array: dtype, scalar: type) -> dtype:
     return canonical(np.result_type(array.numpy, scalar(0)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_floating(a: dtype) -> dtype:
     """Return the floating dtype in which NumPy computes e.g. ``sqrt`` of dtype `a`."""
     return a if a.kind in FLOATING else promote_types(a, float16)
@@ -186,7 +188,9 @@ def to_floating(a: dtype) -> dtype:
 
 def floating_type(*operands: object) -> dtype:
     """Return the dtype in which NumPy computes e.g. ``hypot``: each operand becomes floating, then they promote."""
-    strong = [canonical(getattr(x, "dtype", x)) for x in operands if type(x) not in (bool, int, float, complex)]
+    strong = [
+        canonical(getattr(x, "dtype", x)) for x in operands if type(x) not in (bool, int, float, complex)
+    ]
     if not strong:
         return to_floating(result_type(*operands))
     common = result_type(*strong)
@@ -200,7 +204,7 @@ def quotient_type(*operands: object) -> dtype:
     return common if common.kind in FLOATING else float64
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_real(a: dtype) -> dtype:
     """Return the dtype of the real part of `a`."""
     return {complex64: float32, complex128: float64}.get(a, a)

@@ -65,7 +65,13 @@ def create(
 
 
 def create_like(
-    op: str, x: DNDarray, dtype: object, split: object, device: object, comm: Communicator | None, fill: Callable
+    op: str,
+    x: DNDarray,
+    dtype: object,
+    split: object,
+    device: object,
+    comm: Communicator | None,
+    fill: Callable,
 ) -> DNDarray:
     """Make an array of the shape, dtype, layout and device of `x` unless told otherwise."""
     dtype = x.dtype if dtype is None else dtype

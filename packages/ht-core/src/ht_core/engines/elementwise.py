@@ -122,7 +122,9 @@ def common_comm(arrays: list[DNDarray], op: str) -> Communicator:
         return get_comm()
     comm = arrays[0].comm
     if any(x.comm is not comm for x in arrays):
-        raise CommError(f"{op}: operands must live on one communicator, got {len({id(x.comm) for x in arrays})}")
+        raise CommError(
+            f"{op}: operands must live on one communicator, got {len({id(x.comm) for x in arrays})}"
+        )
     return comm
 
 
@@ -146,7 +148,11 @@ def execute(row: Row, operands: tuple, out: DNDarray | None, where: object) -> D
         raise DTypeError(f"{row.name}: out must be a DNDarray, got {type(out).__name__}")
     masks = [where] if isinstance(where, DNDarray) else []
     comm = common_comm([*arrays, *masks, *([out] if out is not None else [])], row.name)
-    device = (arrays or masks or [out])[0].larray.device if (arrays or masks or out is not None) else torch.device("cpu")
+    device = (
+        (arrays or masks or [out])[0].larray.device
+        if (arrays or masks or out is not None)
+        else torch.device("cpu")
+    )
     operands = tuple(x if type(x) in _WEAK else as_operand(x, comm, device, row.name) for x in operands)
 
     common = types.result_type(*operands[row.conditions :])
@@ -155,11 +161,14 @@ def execute(row: Row, operands: tuple, out: DNDarray | None, where: object) -> D
     compute = _COMPUTE[row.compute](*operands[row.conditions :])
     result = {"common": compute, "bool": types.bool_, "real": types.to_real(compute)}[row.result]
     if out is not None and not types.can_cast(result, out.dtype, "same_kind"):
-        raise DTypeError(f"{row.name}: out must be able to hold {result}, got {out.dtype}; cast with astype first")
+        raise DTypeError(
+            f"{row.name}: out must be able to hold {result}, got {out.dtype}; cast with astype first"
+        )
 
     wanted = (types.bool_,) * row.conditions + (compute,) * (len(operands) - row.conditions)
     operands = tuple(
-        _scalar(x, dtype, device, comm, row.name) if type(x) in _WEAK else x for x, dtype in zip(operands, wanted)
+        _scalar(x, dtype, device, comm, row.name) if type(x) in _WEAK else x
+        for x, dtype in zip(operands, wanted)
     )
     extra = () if where is True else (as_operand(where, comm, device, row.name),)
     fixed = None if out is None else out.layout
@@ -172,7 +181,12 @@ def execute(row: Row, operands: tuple, out: DNDarray | None, where: object) -> D
     locals_ = [_cast(x, dtype.torch) for x, dtype in zip(locals_, wanted)]
     if compute.torch in types.WIDE_UNSIGNED:
         value = on_host(row, locals_)
-    elif out is not None and mask is None and out.larray.dtype is result.torch and not _overlap(locals_, out.larray):
+    elif (
+        out is not None
+        and mask is None
+        and out.larray.dtype is result.torch
+        and not _overlap(locals_, out.larray)
+    ):
         value = row.kernel(*locals_, out=out.larray)
     else:
         value = row.kernel(*locals_)
@@ -219,12 +233,20 @@ def _scalar(value, compute: types.dtype, device: torch.device, comm: Communicato
     if compute.kind in "iu" and type(value) is int:
         limits = types.iinfo(compute)
         if not limits.min <= value <= limits.max:
-            raise OverflowError(f"{op}: Python integer {value} is out of bounds for {compute}; cast the array first")
+            raise OverflowError(
+                f"{op}: Python integer {value} is out of bounds for {compute}; cast the array first"
+            )
     return DNDarray(torch.tensor(value, dtype=compute.torch, device=device), Layout((), None), comm)
 
 
 def _kinds(letters: str) -> str:
-    words = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "real floating", "c": "complex"}
+    words = {
+        "b": "bool",
+        "i": "signed integer",
+        "u": "unsigned integer",
+        "f": "real floating",
+        "c": "complex",
+    }
     return ", ".join(words[k] for k in letters)
 
 
@@ -344,7 +366,13 @@ def binary(
     _document(function, row, summary, body, ("x1", "x2"))
     operators = () if operator is None else (f"__{operator}__",)
     register(
-        function, kind="elementwise", numpy=row.numpy, accepts=accepts, arity=2, operators=operators, aliases=aliases
+        function,
+        kind="elementwise",
+        numpy=row.numpy,
+        accepts=accepts,
+        arity=2,
+        operators=operators,
+        aliases=aliases,
     )
     if operator is not None and result == "common":
 

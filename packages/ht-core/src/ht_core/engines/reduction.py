@@ -71,7 +71,9 @@ def execute(row: Row, x: object, axis, dtype, out: DNDarray | None, keepdims: bo
         axis = tuple(axis)
     plan = plan_reduction(x.layout, axis, row.name)
     if plan.n == 0 and row.identity is None:
-        raise LayoutError(f"{row.name}: the reduced axes must not be empty, got shape {x.shape}; there is no identity")
+        raise LayoutError(
+            f"{row.name}: the reduced axes must not be empty, got shape {x.shape}; there is no identity"
+        )
     result = types.canonical(dtype) if dtype is not None else row.result(x.dtype)
     layout = plan.kept if keepdims else plan.dropped
     _check_out(row, out, layout, result, x.comm)
@@ -232,8 +234,8 @@ def reduction(
 ) -> Callable[..., DNDarray]:
     """Define a reduction: the public function and its method.
 
-    `takes` picks the signature: "dtype" (as ``sum``), "mean", "plain" (as ``any``), "extreme" (as ``max``), "index" (as ``argmax``),
-    "ddof" (as ``var``).
+    `takes` picks the signature, a key of ``_SIGNATURES``: "dtype" (as ``sum``), "mean", "plain" (as ``any``),
+    "extreme" (as ``max``), "index" (as ``argmax``) or "ddof" (as ``var``).
     """
     row = Row(name, local, combine, finish, identity, accepts, result, accumulate)
     function = _SIGNATURES[takes](row)
