@@ -20,7 +20,7 @@ from ht_core.devices import sanitize_device
 from ht_core.layout import normalize_axis
 
 from .selection import Selection, plan_blocks, plan_selection
-from .storage import check_cast, file_type, host_view, stored_dtype
+from .storage import check_cast, empty, file_type, host_view, stored_dtype
 
 _LISTED = 20  # data sets named in an error
 
@@ -122,7 +122,7 @@ def _read(
             split = normalize_axis(split, len(shape), "load_hdf5", "split")
         layout = Layout.even(shape, split, comm.size)
         check_complete(source, os.fspath(path), "load_hdf5")
-        local = torch.empty(layout.lshape(comm.rank), dtype=target.torch, device=place)
+        local = empty(layout.lshape(comm.rank), target.torch, place)
         read_into(source, selection.part(layout.box(comm.rank)), local, stored)
     return (
         local,
