@@ -88,7 +88,7 @@ def test_even_counts(extent, p):
         ((3,), 0, (), "one non-negative integer per rank"),
         ((3,), None, (3,), "replicated"),
         ((-3,), None, (), "shape"),
-        ((2.0,), None, (), "shape"),
+        ((2.5,), None, (), "shape"),
     ],
 )
 def test_bad_layouts_are_refused(shape, split, counts, word):

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import index
 
 from .errors import LayoutError
 
@@ -41,12 +42,12 @@ def normalize_axis(axis: int, ndim: int, op: str, argument: str = "axis") -> int
         If `axis` is out of range or not an integer.
     """
     try:
-        index = axis.__index__()
-    except AttributeError:
+        number = index(axis)
+    except TypeError:
         raise LayoutError(f"{op}: {argument} must be an integer, got {axis!r}") from None
-    if not -ndim <= index < ndim:
+    if not -ndim <= number < ndim:
         raise LayoutError(f"{op}: {argument} must be in [{-ndim}, {ndim}) for a {ndim}-D array, got {axis}")
-    return index + ndim if index < 0 else index
+    return number + ndim if number < 0 else number
 
 
 def normalize_axes(axis: int | Iterable[int] | None, ndim: int, op: str) -> tuple[int, ...]:
@@ -102,7 +103,7 @@ class Layout:
         found = _INTERNED.get(key)
         if found is not None:
             return found
-        _check(*key)
+        key = _checked(*key)
         made = object.__new__(cls)
         for name, value in zip(("shape", "split", "counts"), key):
             object.__setattr__(made, name, value)
@@ -167,14 +168,14 @@ class Layout:
         """Return :meth:`box` of all `p` ranks."""
         return tuple(self.box(rank) for rank in range(p))
 
-    def owner(self, index: int) -> int:
-        """Return the rank that holds row `index` (in [0, extent)) of the split axis; ranks without rows own nothing."""
+    def owner(self, row: int) -> int:
+        """Return the rank that holds row `row`, in [0, extent), of the split axis; ranks without rows own nothing."""
         if self.split is None:
             raise LayoutError("Layout.owner: a replicated array is owned by every rank; ask a split one")
-        if not 0 <= index < self.shape[self.split]:
-            raise LayoutError(f"Layout.owner: index must be in [0, {self.shape[self.split]}), got {index}")
+        if not 0 <= row < self.shape[self.split]:
+            raise LayoutError(f"Layout.owner: row must be in [0, {self.shape[self.split]}), got {row}")
         # The last rank whose displacement is <= index; empty ranks share the displacement of the next non-empty one.
-        return bisect_right(self.displs, index) - 1
+        return bisect_right(self.displs, row) - 1
 
     # -- algebra: how axes move; the rows of the split axis stay where they are ------------------------------
 
@@ -229,18 +230,28 @@ class Layout:
         return self if self.split is None else Layout.even(self.shape, self.split, len(self.counts))
 
 
-def _check(shape: tuple, split: int | None, counts: tuple) -> None:
-    if any(not isinstance(n, int) or n < 0 for n in shape):
-        raise LayoutError(f"Layout: shape must consist of non-negative integers, got {shape}")
+def _checked(shape: tuple, split: object, counts: tuple) -> tuple[tuple[int, ...], int | None, tuple[int, ...]]:
+    """Return the three as plain Python integers, which alone never overflow."""
+    shape = _integers(shape, "shape must consist of non-negative integers", shape)
     if split is None:
         if counts:
             raise LayoutError(f"Layout: counts must be () for a replicated array, got {counts}")
-        return
-    if not (isinstance(split, int) and 0 <= split < len(shape)):
-        raise LayoutError(
-            f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}"
-        )
-    if not counts or any(not isinstance(n, int) or n < 0 for n in counts) or sum(counts) != shape[split]:
-        raise LayoutError(
-            f"Layout: counts must be one non-negative integer per rank that add up to {shape[split]}, got {counts}"
-        )
+        return shape, None, ()
+    if not (hasattr(split, "__index__") and 0 <= split < len(shape)):
+        raise LayoutError(f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}")
+    split = index(split)
+    rule = f"counts must be one non-negative integer per rank that add up to {shape[split]}"
+    numbers = _integers(counts, rule, counts)
+    if not numbers or sum(numbers) != shape[split]:
+        raise LayoutError(f"Layout: {rule}, got {counts}")
+    return shape, split, numbers
+
+
+def _integers(values: tuple, rule: str, got: object) -> tuple[int, ...]:
+    try:
+        numbers = tuple(map(index, values))
+    except TypeError:
+        numbers = (-1,)
+    if any(n < 0 for n in numbers):
+        raise LayoutError(f"Layout: {rule}, got {got}")
+    return numbers
