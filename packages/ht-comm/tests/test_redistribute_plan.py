@@ -1,0 +1,169 @@
+"""The planner of redistribution against brute force: pure, no communicator."""
+
+import math
+
+import numpy as np
+import pytest
+from ht_comm import config, plan_redistribution
+from ht_comm.redistribute import cut_box, intersect, subtract, volume
+from ht_comm.testing import boxes, cut, placements, replicated_placement, shapes, split_placement
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+RANKS = st.integers(1, 5)
+
+
+def scatter_by_plan(plan, shape):
+    """Carry out a plan on arrays of element numbers; return results and how often each element was written."""
+    whole = np.arange(math.prod(shape)).reshape(shape)
+    results, writes = [], []
+    for rank in range(plan.size):
+        sides = [stop - start for start, stop in plan.dst[rank]]
+        result, written = np.full(sides, -1), np.zeros(sides, int)
+        own = plan.own(rank)
+        pieces = [] if own is None else [(rank, own)]
+        for source, box in pieces + plan.receives(rank):
+            assert intersect(box, plan.src[source]) == box  # the source holds what it sends
+            place = tuple((a - o, b - o) for (a, b), (o, _) in zip(box, plan.dst[rank]))
+            cut(result, place)[...] = cut(whole, box)
+            cut(written, place)[...] += 1
+        results.append(result)
+        writes.append(written)
+    return results, writes
+
+
+def check_plan(plan, shape):
+    whole = np.arange(math.prod(shape)).reshape(shape)
+    results, writes = scatter_by_plan(plan, shape)
+    for rank in range(plan.size):
+        np.testing.assert_array_equal(results[rank], cut(whole, plan.dst[rank]))
+        assert (writes[rank] == 1).all()
+        assert all(source != rank for source, _ in plan.receives(rank))
+    sent = {(a, b, box) for a in range(plan.size) for b, box in plan.sends(a)}
+    received = {(a, b, box) for b in range(plan.size) for a, box in plan.receives(b)}
+    assert sent == received
+
+
+@given(st.data(), shapes(), RANKS)
+def test_between_splits(data, shape, p):
+    plan = plan_redistribution(data.draw(placements(shape, p)), data.draw(placements(shape, p)))
+    check_plan(plan, shape)
+
+
+@given(st.data(), shapes(max_dims=2), RANKS)
+def test_to_any_boxes(data, shape, p):
+    """Halos, gathers to one rank, overlapping blocks: any destination within a covering source."""
+    src = data.draw(placements(shape, p))
+    dst = tuple(data.draw(boxes(shape)) for _ in range(p))
+    check_plan(plan_redistribution(src, dst), shape)
+
+
+@given(st.data(), shapes(max_dims=2, max_side=4), st.integers(2, 4))
+def test_from_overlapping_boxes(data, shape, p):
+    """A source in which elements are held more than once, or not at all, is used or refused as a whole."""
+    src = tuple(data.draw(boxes(shape)) for _ in range(p))
+    dst = tuple(data.draw(boxes(shape)) for _ in range(p))
+    held = np.zeros(shape, bool)
+    for box in src:
+        cut(held, box)[...] = True
+    if all(cut(held, box).all() for box in dst):
+        check_plan(plan_redistribution(src, dst), shape)
+    else:
+        with pytest.raises(ValueError, match="dst must lie within what src covers"):
+            plan_redistribution(src, dst)
+
+
+@given(st.data(), shapes(min_dims=1), st.integers(1, 60))
+def test_chunks_tile_the_box(data, shape, limit):
+    box = data.draw(boxes(shape))
+    pieces = list(cut_box(box, limit))
+    assert sum(map(volume, pieces)) == volume(box)
+    assert all(0 < volume(piece) <= limit for piece in pieces)
+    assert all(intersect(a, b) is None for i, a in enumerate(pieces) for b in pieces[:i])
+    # C order: the concatenation of the pieces is the box read row by row, so both ends agree on the sequence
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    sequence = [cut(numbers, piece).ravel()[0] for piece in pieces]
+    assert sequence == sorted(sequence)
+
+
+@given(st.data(), shapes(min_dims=1))
+def test_subtract_leaves_the_rest(data, shape):
+    box, hole = data.draw(boxes(shape)), data.draw(boxes(shape))
+    hole = intersect(box, hole)
+    count = np.zeros(shape, int)
+    for rest in subtract(box, hole) + ([] if hole is None else [hole]):
+        cut(count, rest)[...] += 1
+    expected = np.zeros(shape, int)
+    cut(expected, box)[...] = 1
+    np.testing.assert_array_equal(count, expected)
+
+
+def test_nothing_moves_where_nothing_has_to():
+    shape = (7, 4)
+    rows = split_placement(shape, 0, (3, 0, 4))
+    everywhere = replicated_placement(shape, 3)
+    for src, dst in ((rows, rows), (everywhere, everywhere), (everywhere, rows)):
+        plan = plan_redistribution(src, dst)
+        assert [plan.messages(rank) for rank in range(3)] == [0, 0, 0]
+        assert [plan.bytes(rank, 8) for rank in range(3)] == [0, 0, 0]
+
+
+def test_costs_of_a_resplit():
+    """Rank 0 of two keeps half of its half: a quarter of the array leaves it, in one message."""
+    shape = (1000, 1000)
+    plan = plan_redistribution(split_placement(shape, 0, (500, 500)), split_placement(shape, 1, (500, 500)))
+    assert plan.bytes(0, 8) == 250_000 * 8
+    assert plan.messages(0) == 1
+    assert plan.messages(0, 8) == 1
+
+
+def test_long_messages_are_counted_in_chunks(monkeypatch):
+    monkeypatch.setattr(config, "chunk_bytes", 2 * 8000)
+    shape = (1000, 1000)
+    plan = plan_redistribution(split_placement(shape, 0, (500, 500)), split_placement(shape, 1, (500, 500)))
+    assert plan.messages(0, 8) == 250
+    assert plan.bytes(0, 8) == 250_000 * 8
+
+
+def test_replicas_share_the_load():
+    """Ranks 0 and 1 hold everything, 2 to 5 nothing: each of the two serves two."""
+    whole, nothing = ((0, 10),), ((0, 0),)
+    plan = plan_redistribution((whole, whole, *[nothing] * 4), (whole,) * 6)
+    assert [plan.messages(rank) for rank in range(6)] == [2, 2, 0, 0, 0, 0]
+
+
+def test_equal_arguments_give_the_same_plan():
+    rows = split_placement((6, 2), 0, (3, 3))
+    again = split_placement((6, 2), 0, (3, 3))
+    assert plan_redistribution(rows, rows) is plan_redistribution(again, again)
+    assert plan_redistribution([list(map(list, box)) for box in rows], rows) is plan_redistribution(
+        rows, rows
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(500, 1000))
+def test_plans_of_many_ranks_are_cheap(p):
+    """Each rank looks at its own row of the table of pairs only."""
+    src, dst = split_placement((p, p), 0, (1,) * p), split_placement((p, p), 1, (1,) * p)
+    plan = plan_redistribution(src, dst)
+    assert plan.messages(0) == p - 1
+    assert len(plan.receives(p - 1)) == p - 1
+
+
+@pytest.mark.parametrize(
+    ("src", "dst", "error", "text"),
+    [
+        ((((0, 2),),), (((0, 1),), ((1, 2),)), ValueError, "one box for each rank, got 1 and 2"),
+        ((), (), ValueError, "one box for each rank"),
+        ((((0, 2),),), (((0, 2), (0, 1)),), ValueError, "dst must have 1 intervals"),
+        ((((2, 0),),), (((0, 0),),), ValueError, "src must have 1 intervals"),
+        ((((-1, 2),),), (((0, 1),),), ValueError, "0 <= start <= stop"),
+        ((((0, 2),), ((3, 5),)), (((0, 5),), ((0, 0),)), ValueError, "within what src covers"),
+        ((((0, 2),), ((2, 5),)), (((0, 6),), ((0, 0),)), ValueError, r"got \(\(0, 6\),\) for rank 0"),
+        ([3], [4], TypeError, "src must be a tuple over ranks"),
+    ],
+)
+def test_refused(src, dst, error, text):
+    with pytest.raises(error, match=text):
+        plan_redistribution(src, dst)
