@@ -320,7 +320,7 @@ def unary(
     row = Row(name, kernel, accepts, compute, result, name if numpy == "" else numpy)
     direct = _direct(row)
 
-    def function(x, /, out=None, *, where=True):
+    def function(x: object, /, out: DNDarray | None = None, *, where: object = True) -> DNDarray:
         if out is None and where is True and type(x) is DNDarray and x.larray.dtype in direct:
             return DNDarray(kernel(x.larray), x.layout, x.comm)
         return execute(row, (x,), out, where)
@@ -352,7 +352,7 @@ def binary(
     direct = _direct(row)
     floating = frozenset(d for d in direct if d.is_floating_point)
 
-    def function(x1, x2, /, out=None, *, where=True):
+    def function(x1: object, x2: object, /, out: DNDarray | None = None, *, where: object = True) -> DNDarray:
         if out is None and where is True and type(x1) is DNDarray:
             a = x1.larray
             if type(x2) is DNDarray:
@@ -376,10 +376,10 @@ def binary(
     )
     if operator is not None and result == "common":
 
-        def reflected(self, other):
+        def reflected(self, other: object) -> DNDarray:
             return execute(row, (other, self), None, True)
 
-        def inplace(self, other):
+        def inplace(self, other: object) -> DNDarray:
             return execute(row, (self, other), self, True)
 
         setattr(DNDarray, f"__r{operator}__", reflected)
