@@ -1,7 +1,6 @@
 import importlib.util
 from pathlib import Path
 
-
 TOOL = Path(__file__).parents[1] / "tools" / "generate_stubs.py"
 
 

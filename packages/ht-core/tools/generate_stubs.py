@@ -116,9 +116,8 @@ def class_stub() -> list[str]:
         elif inspect.isfunction(value) and name not in skip and (name[0] != "_" or name[:2] == "__"):
             comparison = "  # type: ignore[override]" if name in ("__eq__", "__ne__") else ""
             lines.append(f"    def {name}{signature(value, method=True)}: ...{comparison}")
-    for name in ht.dndarray.LAZY:
-        if name not in vars(ht.DNDarray):
-            lines.append(f"    def {name}(self, *args: Any, **options: Any) -> Any: ...")
+    for name in sorted(ht.dndarray.LAZY):
+        lines.append(f"    def {name}(self, *args: Any, **options: Any) -> Any: ...")
     return lines
 
 
