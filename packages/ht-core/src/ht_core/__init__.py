@@ -18,6 +18,7 @@ from . import (
     manipulation,
     printing,
     protocols,
+    random,
     rounding,
     searching,
     statistics,
