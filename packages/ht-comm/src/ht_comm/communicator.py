@@ -32,9 +32,7 @@ class _FreedLedger(Ledger):
         self.traces = [Trace()]
 
     def run(self, op: str, function: Any, args: tuple, kwargs: dict) -> Any:
-        raise CommError(
-            f"{op}: the communicator must be in use, got {args[0]!r} after free(); make a new one"
-        )
+        raise CommError(f"{op}: the communicator must not be freed, got {args[0]!r}; make a new one")
 
 
 _FREED = _FreedLedger()

@@ -23,8 +23,8 @@ class Handle(Protocol):
 class Request:
     """A message under way.
 
-    The memory it uses is kept alive until it has completed, even if the request is dropped. The array handed to
-    `isend` must not be changed, and the one handed to `irecv` not be read, before `wait` has returned.
+    The memory it uses is kept alive until it has completed, even if the request is dropped. The array handed
+    to `isend` must not be changed, and the one handed to `irecv` not be read, before `wait` has returned.
     """
 
     __slots__ = ("_array", "_finish", "_handles")

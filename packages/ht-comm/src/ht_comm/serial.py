@@ -1,56 +1,28 @@
 """One rank, no transport: what an ordinary process has."""
 
-from collections import deque
-
-import numpy as np
-
 from .buffers import Buffer
 from .communicator import Communicator
 from .errors import CommError
+from .mailbox import OUTGOING, Incoming, Mailbox, Outgoing
 from .operators import Reduction
 from .trace import Ledger
 
 
-class _Arrived:
-    """A message to oneself that has been sent."""
+class _FromSelf(Incoming):
+    """A message from oneself."""
 
     def wait(self) -> None:
-        """Return: nothing is under way."""
+        """Check that the message is there: with one rank one not sent yet never comes."""
+        if not self.is_complete:
+            raise CommError(
+                f"{self.label}: the message must be sent before it is awaited, got none: dead-lock"
+            )
+        self.check()
 
     def test(self) -> bool:
-        """Tell that nothing is under way."""
-        return True
-
-
-class _Expected:
-    """A message from oneself, taken from the mailbox when asked for."""
-
-    def __init__(self, mailbox: deque[np.ndarray], buffer: Buffer) -> None:
-        self._mailbox = mailbox
-        self._buffer: Buffer | None = buffer
-
-    def wait(self) -> None:
-        """Take the message; with one rank a message not sent yet never comes."""
-        if not self.test():
-            raise CommError(
-                "recv: a message must be sent before it is awaited on one rank, got none; dead-lock"
-            )
-
-    def test(self) -> bool:
-        """Take the message if it is there."""
-        if self._buffer is None:
-            return True
-        if not self._mailbox:
-            return False
-        message = self._mailbox.popleft()
-        if message.size != self._buffer.count or message.dtype != self._buffer.dtype.storage:
-            raise CommError(
-                f"recv: out must hold the message of {message.size} x {message.dtype}, "
-                f"got {self._buffer.count} x {self._buffer.dtype.name}"
-            )
-        self._buffer.array[...] = message
-        self._buffer = None
-        return True
+        """Tell whether the message is there."""
+        self.check()
+        return self.is_complete
 
 
 class SerialComm(Communicator):
@@ -58,14 +30,16 @@ class SerialComm(Communicator):
 
     def __init__(self, *, _ledger: Ledger | None = None) -> None:
         super().__init__(0, 1, None, _ledger)
-        self._mail: dict[int, deque[np.ndarray]] = {}
+        self._mailbox = Mailbox()
 
-    def _isend(self, buffer: Buffer, dest: int, tag: int) -> _Arrived:
-        self._mail.setdefault(tag, deque()).append(buffer.array.copy())
-        return _Arrived()
+    def _isend(self, buffer: Buffer, dest: int, tag: int) -> Outgoing:
+        self._mailbox.send(tag, buffer)
+        return OUTGOING
 
-    def _irecv(self, buffer: Buffer, source: int, tag: int) -> _Expected:
-        return _Expected(self._mail.setdefault(tag, deque()), buffer)
+    def _irecv(self, buffer: Buffer, source: int, tag: int) -> _FromSelf:
+        message = _FromSelf(buffer, f"recv(source=0, tag={tag})")
+        self._mailbox.expect(tag, message)
+        return message
 
     def _split(self, color: int | None, key: int) -> "SerialComm | None":
         return None if color is None else self._dup()
@@ -76,7 +50,7 @@ class SerialComm(Communicator):
     _split_node = _dup
 
     def _free(self) -> None:
-        self._mail.clear()
+        self._mailbox = Mailbox()
 
     # With one rank the public methods copy the operand and never come here.
 

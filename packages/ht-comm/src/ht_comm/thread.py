@@ -13,7 +13,6 @@ import itertools
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from .buffers import Buffer
 from .communicator import Communicator
 from .current import use_comm
 from .errors import CommError
+from .mailbox import OUTGOING, Incoming, Mailbox, Outgoing
 from .operators import Reduction
 from .threads import borrowed_threads
 from .trace import Ledger, call_site
@@ -134,32 +134,15 @@ class _Post:
         self.error: str | BaseException | None = None
 
 
-class _Message:
-    """A message expected by a rank: delivered into its buffer by the sender."""
+class _FromPeer(Incoming):
+    """A message from another thread. All but `wait` and `test` is done with the world's lock held."""
 
-    __slots__ = ("_comm", "buffer", "error", "is_awaited", "is_complete", "label")
+    __slots__ = ("_comm", "is_awaited")
 
     def __init__(self, comm: "ThreadComm", buffer: Buffer, label: str) -> None:
+        super().__init__(buffer, label)
         self._comm = comm
-        self.buffer: Buffer | None = buffer
-        self.label = label
-        self.error: str | None = None
-        self.is_complete = False
         self.is_awaited = False
-
-    def deliver(self, data: np.ndarray) -> None:
-        """Take the data, or note that it does not fit. Called with the world's lock held."""
-        buffer = self.buffer
-        assert buffer is not None  # delivered once
-        if data.size != buffer.count or data.dtype != buffer.dtype.storage:
-            self.error = (
-                f"{self.label}: out must hold the message of {data.size} x {data.dtype}, "
-                f"got {buffer.count} x {buffer.dtype.name}"
-            )
-        else:
-            buffer.array[...] = data
-        self.buffer = None
-        self.is_complete = True
 
     def wait(self) -> None:
         """Block until delivered."""
@@ -169,31 +152,15 @@ class _Message:
             if not self.is_complete:
                 self.is_awaited = True
                 world.block(self._comm._me, self.label)
-        if self.error is not None:
-            raise CommError(self.error)
+        self.check()
 
     def test(self) -> bool:
         """Tell whether it was delivered; yields to the other ranks if not."""
         self._comm._world.check()
+        self.check()
         if not self.is_complete:
             time.sleep(0)
-            return False
-        self.wait()
-        return True
-
-
-class _Sent:
-    """A message handed over: it was copied at once."""
-
-    def wait(self) -> None:
-        """Return: the message is on its way."""
-
-    def test(self) -> bool:
-        """Tell that the message is on its way."""
-        return True
-
-
-_SENT = _Sent()
+        return self.is_complete
 
 
 class _Board:
@@ -204,9 +171,7 @@ class _Board:
         self.members = members
         self.posts: list[_Post | None] = [None] * len(members)
         self.arrived = 0
-        # (source, dest, tag) -> messages sent and not yet asked for, or asked for and not yet sent
-        self.sent: dict[tuple[int, int, int], deque[np.ndarray]] = {}
-        self.expected: dict[tuple[int, int, int], deque[_Message]] = {}
+        self.mailbox = Mailbox()
 
     def meet(self, rank: int, post: _Post) -> Any:
         """Do a collective: wait for all ranks, let the last one perform it, return this rank's result."""
@@ -387,30 +352,19 @@ class ThreadComm(Communicator):
     def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
         self._meet("reduce_scatterv", (recv.dtype.name, lengths, red.op), send, recv, lengths, red)
 
-    def _isend(self, buffer: Buffer, dest: int, tag: int) -> _Sent:
-        board, key = self._board, (self.rank, dest, tag)
+    def _isend(self, buffer: Buffer, dest: int, tag: int) -> Outgoing:
         with self._world.lock:
             self._world.check()
-            expected = board.expected.get(key)
-            if expected:
-                message = expected.popleft()
-                message.deliver(buffer.array)
-                if message.is_awaited:
-                    self._world.release(board.members[dest])
-            else:
-                board.sent.setdefault(key, deque()).append(buffer.array.copy())
-        return _SENT
+            message = self._board.mailbox.send((self.rank, dest, tag), buffer)
+            if isinstance(message, _FromPeer) and message.is_awaited:
+                self._world.release(self._board.members[dest])
+        return OUTGOING
 
-    def _irecv(self, buffer: Buffer, source: int, tag: int) -> _Message:
-        board, key = self._board, (source, self.rank, tag)
-        message = _Message(self, buffer, f"recv(source={source}, tag={tag})")
+    def _irecv(self, buffer: Buffer, source: int, tag: int) -> _FromPeer:
+        message = _FromPeer(self, buffer, f"recv(source={source}, tag={tag})")
         with self._world.lock:
             self._world.check()
-            sent = board.sent.get(key)
-            if sent:
-                message.deliver(sent.popleft())
-            else:
-                board.expected.setdefault(key, deque()).append(message)
+            self._board.mailbox.expect((source, self.rank, tag), message)
         return message
 
     def _split(self, color: int | None, key: int) -> "ThreadComm | None":

@@ -1,0 +1,42 @@
+"""What every communicator must do, as tests: written once, run on each transport.
+
+A transport is tested by a subclass of `Contract` with a fixture ``run``, which calls a function with a communicator on
+every rank of a group::
+
+    class TestThreads(Contract):
+        @pytest.fixture(params=[1, 2, 3, 4])
+        def run(self, request):
+            return lambda body: spmd(request.param, body)
+
+Needs pytest, and is imported by tests only.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "ht_comm.contract.messages", "ht_comm.contract.movement", "ht_comm.contract.reductions"
+)
+
+from .arrays import LIBRARIES  # noqa: E402 - the modules below must be registered first
+from .messages import MessageContract  # noqa: E402
+from .movement import MovementContract  # noqa: E402
+from .reductions import ReductionContract  # noqa: E402
+
+
+class Contract(ReductionContract, MovementContract, MessageContract):
+    """The whole suite."""
+
+    @pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+    def library(self, request):
+        """NumPy, and torch where it is installed."""
+        return request.param
+
+    @pytest.fixture(params=[None, 40], ids=["whole", "sliced"])
+    def limit(self, request, monkeypatch):
+        """Run with the default slice length, and with one so short that every path that slices is taken."""
+        if request.param is not None:
+            monkeypatch.setattr("ht_comm.config.slice_bytes", request.param)
+        return request.param
+
+
+__all__ = ["LIBRARIES", "Contract"]

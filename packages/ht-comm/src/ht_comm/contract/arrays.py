@@ -1,0 +1,139 @@
+"""Test data: small whole numbers, which every element type holds exactly, in every memory layout."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+SENTINEL = 77
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+)
+LAYOUTS = ("C", "F", "stepped", "sliced", "reversed")
+
+
+def block(rank: int, shape: tuple[int, ...], dtype: str = "float64") -> np.ndarray:
+    """Return what a rank holds: the same on whichever rank it is asked for. Values 0..3; bfloat16 as float32."""
+    values = np.random.default_rng([rank, *shape]).integers(0, 4, shape)
+    if dtype.startswith("complex"):
+        values = values + 1j * np.random.default_rng([rank, 1, *shape]).integers(0, 4, shape)
+    return values.astype("float32" if dtype == "bfloat16" else dtype)
+
+
+def split_blocks(counts: tuple[int, ...], shape: tuple[int, ...], axis: int) -> list[np.ndarray]:
+    """Return one block per rank, of extent ``counts[rank]`` along an axis."""
+    return [block(rank, (*shape[:axis], n, *shape[axis + 1 :])) for rank, n in enumerate(counts)]
+
+
+class NumpyArrays:
+    """Makes and reads NumPy arrays."""
+
+    name = "numpy"
+    dtypes = DTYPES
+    layouts = LAYOUTS
+
+    def make(self, values: np.ndarray, dtype: str | None = None, layout: str = "C") -> Any:
+        """Return an array of these values."""
+        return self.spread(values if dtype is None else values.astype(dtype), layout)[0]
+
+    def empty(self, shape: tuple[int, ...], dtype: str, layout: str = "C") -> tuple[Any, Any]:
+        """Return an array full of the sentinel, and the array whose memory it shares."""
+        return self.spread(np.full(shape, SENTINEL).astype(dtype), layout)
+
+    def spread(self, values: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray]:
+        """Lay values out in memory; return them and the array around them."""
+        values = np.array(values)
+        if values.ndim == 0 or layout == "C":
+            return values, values
+        if layout == "F":
+            return (view := np.asfortranarray(values)), view
+        if layout == "reversed":
+            base = np.ascontiguousarray(np.flip(values))
+            return np.flip(base), base
+        base = np.full([2 * n + 2 for n in values.shape], SENTINEL).astype(values.dtype)
+        step = 2 if layout == "stepped" else 1
+        view = base[tuple(slice(1, 1 + step * n, step) for n in values.shape)]
+        view[...] = values
+        return view, base
+
+    def read(self, x: Any) -> np.ndarray:
+        """Return the values."""
+        assert isinstance(x, np.ndarray)
+        return x
+
+    def expand(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """Return a view with elements that share memory."""
+        return np.broadcast_to(x, shape)
+
+    def is_same_type(self, x: Any, y: Any) -> bool:
+        """Tell whether two arrays have the same type."""
+        return type(x) is type(y) and x.dtype == y.dtype
+
+
+class TorchArrays(NumpyArrays):
+    """Makes and reads torch tensors."""
+
+    name = "torch"
+    dtypes = (*DTYPES, "bfloat16")
+    layouts = tuple(layout for layout in LAYOUTS if layout != "reversed")
+
+    def make(self, values: np.ndarray, dtype: str | None = None, layout: str = "C") -> Any:
+        """Return a tensor of these values."""
+        return self.spread(values, layout, dtype)[0]
+
+    def empty(self, shape: tuple[int, ...], dtype: str, layout: str = "C") -> tuple[Any, Any]:
+        """Return a tensor full of the sentinel, and the tensor whose memory it shares."""
+        numpy_dtype = "float32" if dtype == "bfloat16" else dtype
+        return self.spread(np.full(shape, SENTINEL).astype(numpy_dtype), layout, dtype)
+
+    def spread(self, values: np.ndarray, layout: str, dtype: str | None = None) -> tuple[Any, Any]:
+        """Lay values out in memory; return them and the tensor around them."""
+        import torch
+
+        kind = getattr(torch, dtype or values.dtype.name)
+        # Through NumPy memory: a tensor made from it keeps the strides.
+        view, base = super().spread(
+            values.astype("float32" if dtype == "bfloat16" else kind_name(kind)), layout
+        )
+        base_tensor = torch.from_numpy(base).to(kind, copy=dtype == "bfloat16")
+        offset = (view.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // base.itemsize
+        strides = [step // base.itemsize for step in view.strides]
+        return torch.as_strided(base_tensor, view.shape, strides, offset), base_tensor
+
+    def read(self, x: Any) -> np.ndarray:
+        """Return the values, bfloat16 as float32."""
+        import torch
+
+        assert isinstance(x, torch.Tensor)
+        x = x.detach().resolve_conj().resolve_neg()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+    def expand(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """Return a view with elements that share memory."""
+        return x.expand(shape)
+
+
+def kind_name(kind: Any) -> str:
+    """Return the name of a torch dtype."""
+    return str(kind).removeprefix("torch.")
+
+
+LIBRARIES = [NumpyArrays()]
+if importlib.util.find_spec("torch") is not None:
+    LIBRARIES.append(TorchArrays())
+
+
+def is_untouched(library: NumpyArrays, view: Any, base: Any) -> bool:
+    """Tell whether the gaps around a view still hold the sentinel. Overwrites the view."""
+    view[...] = SENTINEL if library.read(view).dtype != bool else True
+    values = library.read(base)
+    return bool((values == np.array(SENTINEL).astype(values.dtype)).all())
+
+
+def slices_of(nbytes: int, itemsize: int, limit: int | None) -> int:
+    """Return the number of messages a buffer is cut into."""
+    if limit is None or nbytes <= limit:
+        return 1
+    per_slice = max(limit // itemsize, 1) * itemsize
+    return -(-nbytes // per_slice)
