@@ -75,7 +75,7 @@ def values_for(draw, shape, dtype=np.float64):
         return draw(st.sampled_from([7, -2.5, True]))
     lead = draw(st.integers(0, len(shape)))
     own = tuple(1 if draw(st.sampled_from([True, False, False])) else n for n in shape[lead:])
-    own = (1,) * draw(st.sampled_from([0, 0, 0, 1])) + own
+    own = (1,) * (draw(st.sampled_from([0, 0, 0, 1])) if shape else 0) + own
     return -np.arange(1, np.prod(own, dtype=int) + 1).reshape(own).astype(dtype)
 
 
@@ -83,7 +83,7 @@ def assign_and_compare(data, array, key, value):
     """Assign on every rank, with the value replicated or split, and compare with NumPy."""
     p, values, split, counts = array
     expected = values.copy()
-    expected[key] = value
+    assign(expected, key, value)
     value_layout = data.draw(layouts(value.shape, p)) if isinstance(value, np.ndarray) else None
     replicated = data.draw(st.booleans())
 
@@ -100,8 +100,12 @@ def assign_and_compare(data, array, key, value):
     ht_comm.spmd(p, job)
 
 
-def key_on(comm, key):
-    return key(comm) if callable(key) else key
+def assign(x, key, value):
+    """Assign as NumPy does, without its refusal of leading axes of extent 1 where the key is one mask."""
+    key = numpy_key(key)
+    if isinstance(value, np.ndarray):
+        value = value.reshape(value.shape[max(value.ndim - x[key].ndim, 0) :])
+    x[key] = value
 
 
 @given(st.data(), arrays())
@@ -109,4 +113,134 @@ def key_on(comm, key):
 def test_basic_set(data, array):
     key = data.draw(basic_keys(array[1].shape))
     value = data.draw(values_for(array[1][key].shape))
+    assign_and_compare(data, array, key, value)
+
+
+class Array:
+    """An index array of a key: the values, and how they are spread over the ranks (None: a NumPy array or a list)."""
+
+    def __init__(self, values, layout):
+        self.values, self.layout = values, layout
+
+    def __repr__(self):
+        return f"Array({self.values!r}, {self.layout})"
+
+    def on(self, comm):
+        if self.layout is None:
+            return self.values
+        if self.layout == "list":
+            return self.values.tolist()
+        if self.layout == "torch":
+            return torch.from_numpy(self.values.copy())
+        return spread(self.values, *self.layout, comm)
+
+
+@st.composite
+def index_arrays(draw, values, p):
+    kind = draw(st.sampled_from(["numpy", "list", "torch", "split", "split"]))
+    if kind == "list" and values.dtype == bool and values.size == 0:
+        kind = "numpy"
+    return Array(values, draw(layouts(values.shape, p)) if kind == "split" else None if kind == "numpy" else kind)
+
+
+@st.composite
+def integers(draw, n, shape):
+    low, high = (-n, n - 1) if n else (0, 0)
+    count = int(np.prod(shape)) if n else 0
+    entries = draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+    if draw(st.booleans()):
+        entries = sorted(e % n for e in entries) if n else entries
+    return np.array(entries, dtype=np.int64).reshape(shape if n else (0,))
+
+
+@st.composite
+def advanced_keys(draw, shape, p):
+    """Draw a key with at least one index array, as a tuple that may hold `Array`s."""
+    common = draw(st.sampled_from([(1,), (2,), (3,), (7,), (2, 3), (3, 1), (0,)]))
+    parts, axis = [], 0
+    while axis < len(shape):
+        kind = draw(st.sampled_from(["array", "array", "mask", "slice", "int", "new", "stop"]))
+        n = shape[axis]
+        if kind == "mask":
+            wide = draw(st.integers(1, len(shape) - axis))
+            cells = int(np.prod(shape[axis : axis + wide]))
+            mask = np.array(draw(st.lists(st.booleans(), min_size=cells, max_size=cells)), dtype=bool)
+            parts.append(draw(index_arrays(mask.reshape(shape[axis : axis + wide]), p)))
+            axis += wide
+        elif kind == "array":
+            own = draw(st.sampled_from([common, common, common[-1:], (1,)]))
+            parts.append(draw(index_arrays(draw(integers(n, own)), p)))
+            axis += 1
+        elif kind == "new":
+            parts.append(draw(st.sampled_from([None, None, True])))
+        elif kind == "int" and n:
+            parts.append(draw(st.integers(-n, n - 1)))
+            axis += 1
+        elif kind == "stop":
+            parts += [Ellipsis] if draw(st.booleans()) else []
+            break
+        else:
+            parts.append(draw(slices(n)))
+            axis += 1
+    if not any(isinstance(part, Array) for part in parts):
+        parts = [draw(index_arrays(draw(integers(shape[0], common)), p))]
+    return tuple(parts)
+
+
+def numpy_key(key):
+    if not isinstance(key, tuple):
+        return key
+    return tuple(part.values if isinstance(part, Array) else part for part in key)
+
+
+def key_on(comm, key):
+    if not isinstance(key, tuple):
+        return key
+    return tuple(part.on(comm) if isinstance(part, Array) else part for part in key)
+
+
+def expected_or_error(values, key):
+    try:
+        return values[numpy_key(key)]
+    except IndexError as error:
+        return error
+
+
+@given(st.data(), arrays().filter(lambda a: a[1].ndim > 0))
+@settings(max_examples=400, deadline=None)
+def test_advanced_get(data, array):
+    p, values, split, counts = array
+    key = data.draw(advanced_keys(values.shape, p))
+    expected = expected_or_error(values, key)
+
+    def job(comm):
+        x = spread(values, split, counts, comm)
+        if isinstance(expected, IndexError):
+            with pytest.raises(IndexError):
+                x[key_on(comm, key)]
+            return None
+        result = x[key_on(comm, key)]
+        np.testing.assert_array_equal(whole(result), expected)
+        np.testing.assert_array_equal(whole(x), values)
+        return result.layout
+
+    assert len(set(ht_comm.spmd(p, job))) == 1
+
+
+@given(st.data(), arrays().filter(lambda a: a[1].ndim > 0))
+@settings(max_examples=400, deadline=None)
+def test_advanced_set(data, array):
+    key = data.draw(advanced_keys(array[1].shape, array[0]))
+    expected = expected_or_error(array[1], key)
+    value = 5 if isinstance(expected, IndexError) else data.draw(values_for(expected.shape))
+    if isinstance(expected, IndexError):
+
+        def job(comm):
+            x = spread(*array[1:], comm)
+            with pytest.raises(IndexError):
+                x[key_on(comm, key)] = value
+            np.testing.assert_array_equal(whole(x), array[1])
+
+        ht_comm.spmd(array[0], job)
+        return
     assign_and_compare(data, array, key, value)

@@ -156,6 +156,12 @@ def _planned(layout: Layout, items: tuple, rank: int) -> tuple[Plan, tuple | Non
     return plan, plan.local_key(layout, rank)
 
 
+def local_part(x: DNDarray, items: tuple) -> tuple[Plan, torch.Tensor]:
+    """Return the plan of a basic key without an integer on the split axis, and its view of the local tensor."""
+    plan, key = _planned(x.layout, items, x.comm.rank)
+    return plan, x.larray[key]
+
+
 # -- get ------------------------------------------------------------------------------------------------------
 
 
@@ -181,8 +187,7 @@ def get_basic(x: DNDarray, items: tuple) -> DNDarray:
     if plan.flips:
         local = flip(local, plan.flips)
         if plan.moves:
-            moves = _reversing(plan, comm.size)
-            local = comm.redistribute(local, moves)
+            local = comm.redistribute(local, _reversing(plan.region, plan.layout, plan.flips, comm.size))
     return DNDarray(local, plan.layout, comm)
 
 
@@ -198,9 +203,8 @@ def _broadcast_row(local: torch.Tensor, key: tuple | None, plan: Plan, comm: Com
 
 
 @lru_cache(maxsize=512)
-def _reversing(plan: Plan, p: int):
-    source = region_boxes(plan.region, plan.flips, None, plan.region.shape, p)
-    return plan_redistribution(source, plan.layout.boxes(p))
+def _reversing(region: Layout, target: Layout, flips: tuple[int, ...], p: int):
+    return plan_redistribution(region_boxes(region, flips, None, region.shape, p), target.boxes(p))
 
 
 def flip(local: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:

@@ -1,0 +1,499 @@
+"""Engine of indexing with index arrays, reading: ``x[idx]``, ``x[mask]`` and every mixture with basic keys.
+
+The basic part of the key has been applied when this starts; index arrays I_1, ..., I_m of a common broadcast shape B
+then select along axes a_1, ..., a_m. Key order is kept. The rules, functions of layouts and key only:
+
+1. Array not split along an indexed axis: each rank selects in its own rows; no data moves. Index arrays that are split
+   are replicated first, unless the array is replicated: then the result is split as the index arrays are.
+2. Array split along an indexed axis, index arrays replicated: where the key visits the ranks in their order (sorted
+   keys, masks) the rows stay where they are and the counts may be uneven; otherwise the result is spread evenly along
+   the first axis of B on which the split axis's index varies. One exchange of the selected rows.
+3. Array and index arrays split: the result is split as the index arrays are. One exchange of counts, one of requests
+   (8 bytes per key), one of rows. Masks split as the array is need only the exchange of counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..dndarray import DNDarray
+from ..errors import LayoutError
+from ..layout import Layout
+from .elementwise import broadcast_shapes, plan_elementwise
+from .index_key import Entry
+from .indexing import bits, get_basic, plan_index
+from .redistribution import redistribute
+
+if TYPE_CHECKING:
+    from ht_comm import Communicator
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One integer index array.
+
+    Attributes
+    ----------
+    axis : int
+        The axis that it indexes.
+    local : torch.Tensor
+        int64.
+    layout : Layout
+    checked : bool
+        No entry can be out of bounds or negative.
+    owned : bool
+        Each rank's entries name its own rows (masks split as the array is).
+    """
+
+    axis: int
+    local: torch.Tensor
+    layout: Layout
+    checked: bool = False
+    owned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How index arrays meet the array.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the broadcast index arrays: which keys this rank answers for.
+    indices : tuple of Index
+        This rank's part of each, in that layout.
+    is_local : bool
+        Every key of this rank names rows of this rank.
+    """
+
+    layout: Layout
+    indices: tuple[Index, ...]
+    is_local: bool
+
+
+def get_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position: int) -> DNDarray:
+    """Return the elements of `x` that a key in normal form with index arrays names."""
+    source = plan_index(x.layout, items).layout
+    indices = as_indices(entries, source, x.comm)
+    shape = common_shape(indices)
+    check_known(indices, source, shape, x.comm)
+    y = get_basic(x, items)
+    axes = tuple(index.axis for index in indices)
+    if not math.prod(shape):
+        return _empty(y, indices, shape, axes, position)
+    if source.split not in axes:
+        route = _route_beside(y, indices, shape)
+        local = select(y.larray, axes, [index.local for index in route.indices], len(shape), position)
+        return DNDarray(local, result_layout(source, axes, route.layout, position), x.comm)
+    route = route_across(source, indices, shape, x.comm)
+    layout = result_layout(source, axes, route.layout, position)
+    if route.is_local:
+        local = [shifted(index, source, x.comm.rank) for index in route.indices]
+        return DNDarray(select(y.larray, axes, local, len(shape), position), layout, x.comm)
+    if all(index.layout.split is None for index in indices):
+        rows = _exchange_known(y, indices, route)
+    else:
+        rows = _exchange_asked(y, route)
+    return DNDarray(place(rows, route.layout, x.comm.rank, position), layout, x.comm)
+
+
+# -- index arrays ---------------------------------------------------------------------------------------------
+
+
+def as_indices(entries: tuple[Entry, ...], source: Layout, comm: Communicator) -> list[Index]:
+    """Return the index arrays of a key on an array of layout `source`; a mask becomes one per axis that it spans."""
+    covered = {axis for entry in entries for axis in entry.axes}
+    indices = []
+    for entry in entries:
+        if entry.is_mask:
+            indices += _from_mask(entry, source, covered, comm)
+        else:
+            indices.append(Index(entry.axis, entry.array.larray, entry.array.layout))
+    return indices
+
+
+def _from_mask(entry: Entry, source: Layout, covered: set[int], comm: Communicator) -> list[Index]:
+    """Turn a mask into index arrays in C order. One exchange of counts where the mask is split."""
+    layout, owned = entry.array.layout, False
+    along = None if source.split is None else source.split - entry.axis
+    if layout.split is None:
+        target = layout
+    elif source.split is not None and source.split not in covered:
+        target = Layout(layout.shape, None)
+    elif along is not None and 0 <= along < layout.ndim and is_c_ordered(layout.shape, along):
+        target, owned = Layout(layout.shape, along, source.counts), True
+    else:
+        target = layout if is_c_ordered(layout.shape, layout.split) else Layout.even(layout.shape, 0, comm.size)
+    mask = redistribute(entry.array.larray, layout, target, comm)
+    columns, found = true_positions(mask, target, comm)
+    return [Index(entry.axis + k, column, found, True, owned) for k, column in enumerate(columns)]
+
+
+def is_c_ordered(shape: tuple[int, ...], split: int) -> bool:
+    """Tell whether cutting `shape` along `split` cuts its elements in C order into one run per rank."""
+    return math.prod(shape[:split]) <= 1
+
+
+def true_positions(mask: torch.Tensor, layout: Layout, comm: Communicator) -> tuple[list[torch.Tensor], Layout]:
+    """Return this rank's part of the global positions, one int64 vector per axis, and their layout.
+
+    *Distribution*: no message where `layout` is replicated; otherwise one allgather of p integers.
+    """
+    flat = mask.reshape(-1).nonzero().reshape(-1) if mask.ndim else None
+    if mask.ndim == 1:
+        columns = [flat]
+    else:
+        columns = list(torch.unravel_index(flat, mask.shape)) if mask.numel() else [flat] * mask.ndim
+    n = flat.numel()
+    if layout.split is None:
+        return columns, Layout((n,), None)
+    start = layout.displs[comm.rank]
+    if start:
+        columns[layout.split] = columns[layout.split] + start
+    counts = exchange_counts(n, comm, mask.device)
+    return columns, Layout((sum(counts),), 0, counts)
+
+
+def exchange_counts(n: int, comm: Communicator, device: torch.device) -> tuple[int, ...]:
+    """Return every rank's `n`, in rank order. One allgather of p integers."""
+    if comm.size == 1:
+        return (n,)
+    return tuple(comm.allgather(torch.tensor([n], dtype=torch.int64, device=device)).tolist())
+
+
+def common_shape(indices: list[Index]) -> tuple[int, ...]:
+    """Return the shape to which the index arrays broadcast.
+
+    Raises
+    ------
+    IndexError
+        If they do not.
+    """
+    shapes = tuple(index.layout.shape for index in indices)
+    try:
+        return broadcast_shapes(*shapes)
+    except LayoutError:
+        texts = ", ".join(map(str, shapes))
+        raise IndexError(f"index: index arrays must broadcast to one shape, got shapes {texts}") from None
+
+
+def check_known(indices: list[Index], source: Layout, shape: tuple[int, ...], comm: Communicator) -> None:
+    """Check in place the index arrays that every rank holds whole; negative entries come to count from the front.
+
+    As in NumPy, nothing is checked where no element is selected.
+
+    Raises
+    ------
+    IndexError
+        If an entry is out of bounds.
+    """
+    for at, index in enumerate(indices):
+        if index.layout.split is None or comm.size == 1:
+            bad, indices[at] = checked(index, source, shape)
+            if bad is not None:
+                raise _out_of_bounds(index.axis, source, bad)
+
+
+def checked(index: Index, source: Layout, shape: tuple[int, ...]) -> tuple[int | None, Index]:
+    """Return an entry of this rank that is out of bounds, or None, and the index array with entries in [0, extent)."""
+    local, extent = index.local, source.shape[index.axis]
+    if index.checked or not math.prod(shape):
+        return None, index
+    if local.numel():
+        least, most = torch.stack(torch.aminmax(local)).tolist()
+        if least < -extent or most >= extent:
+            return (most if most >= extent else least), index
+        if least < 0:
+            local = torch.where(local < 0, local + extent, local)
+    return None, Index(index.axis, local, index.layout, True, index.owned)
+
+
+def _out_of_bounds(axis: int, source: Layout, value: int) -> IndexError:
+    extent = source.shape[axis]
+    return IndexError(f"index: key must be in [{-extent}, {extent}) on axis {axis}, got {value}")
+
+
+# -- rule 1: the split axis is not indexed --------------------------------------------------------------------
+
+
+def _route_beside(y: DNDarray, indices: list[Index], shape: tuple[int, ...]) -> Route:
+    if all(index.layout.split is None for index in indices):
+        return Route(Layout(shape, None), tuple(indices), True)
+    if y.split is not None:
+        return Route(Layout(shape, None), tuple(replicate(indices, y.layout, shape, y.comm)), True)
+    layout, indices = align(indices, y.comm)
+    if all(index.checked for index in indices):
+        return Route(layout, tuple(indices), True)
+    error = None
+    for at, index in enumerate(indices):
+        bad, indices[at] = checked(index, y.layout, shape)
+        if bad is not None and error is None:
+            error = _out_of_bounds(index.axis, y.layout, bad)
+    y.comm.agree(error)
+    return Route(layout, tuple(indices), True)
+
+
+def _empty(y: DNDarray, indices: list[Index], shape: tuple[int, ...], axes: tuple[int, ...], position: int) -> DNDarray:
+    """Return the result of a key that selects nothing; split as other keys of its kind would leave it."""
+    comm, broadcast = y.comm, Layout(shape, None)
+    if y.split is None:
+        broadcast = plan_elementwise(tuple(index.layout for index in indices), comm.size, None, "index").layout
+    elif y.split in axes:
+        across = next(index for index in indices if index.axis == y.split)
+        broadcast = Layout.even(shape, varying_axis(across.layout.shape, len(shape)), comm.size)
+    layout = result_layout(y.layout, axes, broadcast, position)
+    local = torch.empty(layout.lshape(comm.rank), dtype=y.larray.dtype, device=y.larray.device)
+    return DNDarray(local, layout, comm)
+
+
+def replicate(indices: list[Index], source: Layout, shape: tuple[int, ...], comm: Communicator) -> list[Index]:
+    """Return the index arrays whole on every rank, checked. One redistribution for each that is split."""
+    whole = []
+    for index in indices:
+        target = Layout(index.layout.shape, None)
+        local = redistribute(index.local, index.layout, target, comm)
+        whole.append(Index(index.axis, local, target, index.checked))
+    check_known(whole, source, shape, comm)
+    return whole
+
+
+def align(indices: list[Index], comm: Communicator, fixed: Layout | None = None) -> tuple[Layout, list[Index]]:
+    """Bring index arrays of different layouts to a common one, `fixed` if given; return it and this rank's parts."""
+    plan = plan_elementwise(tuple(index.layout for index in indices), comm.size, fixed, "index")
+    return plan.layout, [_moved(index, target, comm) for index, target in zip(indices, plan.targets)]
+
+
+def _moved(index: Index, target: Layout, comm: Communicator) -> Index:
+    owned = index.owned and target is index.layout
+    return Index(index.axis, redistribute(index.local, index.layout, target, comm), target, index.checked, owned)
+
+
+# -- rules 2 and 3: the split axis is indexed -----------------------------------------------------------------
+
+
+def route_across(source: Layout, indices: list[Index], shape: tuple[int, ...], comm: Communicator) -> Route:
+    """Decide which rank answers for which keys. May move index arrays; never rows."""
+    across = next(index for index in indices if index.axis == source.split)
+    if any(index.layout.split is not None for index in indices):
+        layout, moved = align(indices, comm)
+        if layout.split is not None:
+            owned = next(index for index in moved if index.axis == source.split).owned
+            is_local = comm.size == 1 or (owned and all(index.checked for index in moved))
+            return Route(layout, tuple(moved), is_local)
+        indices[:] = moved  # all of them broadcast along their split: they are replicated now
+        check_known(indices, source, shape, comm)
+        across = next(index for index in indices if index.axis == source.split)
+    axis = varying_axis(across.layout.shape, len(shape))
+    counts = kept_counts(across.local, axis, shape, source)
+    target = Layout.even(shape, axis, comm.size) if counts is None else Layout(shape, axis, counts)
+    return Route(target, tuple(align(indices, comm, target)[1]), counts is not None)
+
+
+def varying_axis(shape: tuple[int, ...], ndim: int) -> int:
+    """Return the first axis, of `ndim` broadcast ones, on which an index array of `shape` varies; 0 if on none."""
+    return next((ndim - len(shape) + a for a, n in enumerate(shape) if n > 1), 0)
+
+
+def owners(rows: torch.Tensor, source: Layout) -> torch.Tensor:
+    """Return the rank that holds each row of the split axis."""
+    stops = torch.tensor([d + n for d, n in zip(source.displs, source.counts)], device=rows.device)
+    return torch.searchsorted(stops, rows.contiguous(), right=True)
+
+
+def kept_counts(across: torch.Tensor, axis: int, shape: tuple[int, ...], source: Layout) -> tuple[int, ...] | None:
+    """Return the counts along `axis` of B with which no row leaves its rank; None where there are none.
+
+    They exist where all keys at one place of `axis` have one owner and the owners do not decrease along `axis`.
+    """
+    p = len(source.counts)
+    if p == 1:
+        return (shape[axis],)
+    if not math.prod(shape):
+        return None
+    holder = owners(across, source)
+    at = axis - (len(shape) - holder.ndim)
+    if at < 0:  # the same rows for every place of `axis`
+        holder = holder.reshape(1, -1).expand(shape[axis], -1)
+    else:
+        holder = holder.movedim(at, 0).reshape(holder.shape[at], -1)
+        holder = holder.expand(shape[axis], -1)
+    first = holder[:, 0]
+    if bool((holder != first[:, None]).any()) or bool((first[1:] < first[:-1]).any()):
+        return None
+    return tuple(torch.bincount(first, minlength=p).tolist())
+
+
+def shifted(index: Index, source: Layout, rank: int) -> torch.Tensor:
+    """Return the entries of an index array as positions in `rank`'s local tensor, which holds all of them."""
+    if index.axis != source.split or not source.displs[rank]:
+        return index.local
+    return index.local - source.displs[rank]
+
+
+def keys_of(indices: tuple[Index, ...], source: Layout, shape: tuple[int, ...], split: int) -> torch.Tensor:
+    """Return index arrays that broadcast to `shape` as one int64 vector of linear positions over the indexed axes.
+
+    The order is C order with axis `split` first: if B is split there, the ranks' keys follow one another.
+    """
+    linear = indices[0].local
+    for index in indices[1:]:
+        linear = linear * source.shape[index.axis] + index.local
+    return linear.expand(shape).movedim(split, 0).reshape(-1)
+
+
+def local_keys(linear: torch.Tensor, indices: tuple[Index, ...], source: Layout, rank: int) -> list[torch.Tensor]:
+    """Return linear positions as one position per indexed axis in `rank`'s local tensor."""
+    found = []
+    for index in reversed(indices):
+        extent = source.shape[index.axis]
+        here = linear % extent if index is not indices[0] else linear
+        linear = linear // extent if index is not indices[0] else linear
+        found.append(here - source.displs[rank] if index.axis == source.split else here)
+    return found[::-1]
+
+
+def owners_of_keys(linear: torch.Tensor, indices: tuple[Index, ...], source: Layout) -> torch.Tensor:
+    """Return the rank that holds each linear position."""
+    inner = 1
+    for index in reversed(indices):
+        if index.axis == source.split:
+            rows = linear // inner if inner > 1 else linear
+            return owners(rows % source.shape[index.axis] if index is not indices[0] else rows, source)
+        inner *= source.shape[index.axis]
+    raise LayoutError("index: the split axis must be among the indexed ones")
+
+
+def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Tensor:
+    """Send each rank the rows of its keys; all keys are known to all ranks, so nobody needs to ask."""
+    comm, source, target = y.comm, y.layout, route.layout
+    keys = keys_of(tuple(indices), source, target.shape, target.split)
+    holder = owners_of_keys(keys, tuple(indices), source)
+    inner = keys.numel() // target.shape[target.split]
+    mine = (holder == comm.rank).nonzero().reshape(-1)
+    edges = torch.tensor([d * inner for d in (*target.displs, target.shape[target.split])], device=mine.device)
+    places = torch.searchsorted(mine, edges)
+    send_counts = tuple((places[1:] - places[:-1]).tolist())
+    rows = take_rows(y.larray, indices, local_keys(keys[mine], tuple(indices), source, comm.rank))
+    start = target.displs[comm.rank] * inner
+    order, recv_counts = by_owner(holder[start : start + target.counts[comm.rank] * inner], comm.size)
+    return _unsorted(comm.alltoallv(rows, send_counts, recv_counts), order)
+
+
+def _exchange_asked(y: DNDarray, route: Route) -> torch.Tensor:
+    """Ask the owners for rows: counts, then keys, then rows."""
+    comm, source = y.comm, y.layout
+    keys, order, ask_counts, answer_counts = agree_on_requests(source, route, comm)
+    asked = comm.alltoallv(keys[order], ask_counts, answer_counts)
+    rows = take_rows(y.larray, route.indices, local_keys(asked, route.indices, source, comm.rank))
+    return _unsorted(comm.alltoallv(rows, answer_counts, ask_counts), order)
+
+
+def agree_on_requests(source: Layout, route: Route, comm: Communicator):
+    """Check this rank's keys and tell each owner how many it will be sent.
+
+    Returns
+    -------
+    keys : torch.Tensor
+        This rank's keys, linear.
+    order : torch.Tensor
+        The stable permutation that sorts them by owner.
+    send_counts, recv_counts : tuple of int
+        How many go to and come from each rank.
+
+    Raises
+    ------
+    IndexError
+        On every rank, where an index is out of bounds on any.
+
+    *Distribution*: one alltoallv of three integers per pair of ranks.
+    """
+    indices, error = [], (0, 0)
+    for index in route.indices:
+        bad, index = checked(index, source, route.layout.shape)
+        indices.append(index)
+        if bad is not None and not error[0]:
+            error = (index.axis + 1, bad)
+    device = indices[0].local.device
+    if error[0]:
+        keys = order = torch.empty(0, dtype=torch.int64, device=device)
+        send_counts = (0,) * comm.size
+    else:
+        keys = keys_of(tuple(indices), source, route.layout.lshape(comm.rank), route.layout.split)
+        order, send_counts = by_owner(owners_of_keys(keys, tuple(indices), source), comm.size)
+    ones = (1,) * comm.size
+    header = torch.tensor([(n, *error) for n in send_counts], dtype=torch.int64, device=device)
+    heard = comm.alltoallv(header, ones, ones).tolist()
+    for _, axis, value in heard:
+        if axis:
+            raise _out_of_bounds(axis - 1, source, value)
+    return keys, order, send_counts, tuple(n for n, _, _ in heard)
+
+
+def by_owner(holder: torch.Tensor, p: int) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Return the stable permutation that sorts by owner, and how many each of `p` ranks owns."""
+    return torch.argsort(holder, stable=True), tuple(torch.bincount(holder, minlength=p).tolist())
+
+
+def _unsorted(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    back = torch.empty_like(order)
+    back[order] = torch.arange(order.numel(), device=order.device)
+    return bits(rows).index_select(0, back).view(rows.dtype)
+
+
+# -- local kernels --------------------------------------------------------------------------------------------
+
+
+def take_rows(local: torch.Tensor, indices: list[Index] | tuple[Index, ...], keys: list[torch.Tensor]) -> torch.Tensor:
+    """Return the rows (n, *rest) of `local` at n positions along the indexed axes."""
+    axes = [index.axis for index in indices]
+    return _lookup(bits(local).movedim(axes, list(range(len(axes)))), keys).view(local.dtype)
+
+
+def _lookup(front: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
+    """Return ``front[keys]`` for keys of one dimension; index_select is several times faster where it applies."""
+    if len(keys) > 1 and front.is_contiguous() and front.numel():
+        linear = keys[0]
+        for extent, key in zip(front.shape[1:], keys[1:]):
+            linear = linear * extent + key
+        front, keys = front.reshape(-1, *front.shape[len(keys) :]), [linear]
+    return front.index_select(0, keys[0]) if len(keys) == 1 else front[tuple(keys)]
+
+
+def select(
+    local: torch.Tensor, axes: tuple[int, ...], keys: list[torch.Tensor], ndim: int, position: int
+) -> torch.Tensor:
+    """Return ``local`` indexed along `axes` by keys that broadcast to `ndim` axes, which go to `position`."""
+    plain = bits(local)
+    if ndim == 1 and len(keys) == 1 and position == axes[0]:
+        return plain.index_select(position, keys[0]).view(local.dtype)
+    front = plain.movedim(axes, tuple(range(len(axes))))
+    if all(key.ndim == 1 and key.shape == keys[0].shape for key in keys):
+        result = _lookup(front, keys)
+    else:
+        # Broadcast here: where no key is left, torch would still check single ones against an empty local axis.
+        result = front[torch.broadcast_tensors(*keys)]
+    return result.movedim(tuple(range(ndim)), tuple(range(position, position + ndim))).view(local.dtype)
+
+
+def place(rows: torch.Tensor, layout: Layout, rank: int, position: int) -> torch.Tensor:
+    """Return rows (n, *rest), in the order of :func:`keys_of`, with the axes of B restored at `position`."""
+    split, shape = layout.split, layout.lshape(rank)
+    others = (*shape[:split], *shape[split + 1 :])
+    rows = rows.reshape(shape[split], *others, *rows.shape[1:]).movedim(0, split)
+    ndim = layout.ndim
+    return rows.movedim(tuple(range(ndim)), tuple(range(position, position + ndim)))
+
+
+def result_layout(source: Layout, axes: tuple[int, ...], broadcast: Layout, position: int) -> Layout:
+    """Return the layout of the result: the axes of `broadcast` in front of axis `position` of the others."""
+    rest = source.drop(axes)
+    shape = (*rest.shape[:position], *broadcast.shape, *rest.shape[position:])
+    if broadcast.split is not None:
+        return Layout(shape, position + broadcast.split, broadcast.counts)
+    if rest.split is None:
+        return Layout(shape, None)
+    return Layout(shape, rest.split + (broadcast.ndim if rest.split >= position else 0), rest.counts)
