@@ -1,5 +1,67 @@
-"""The whole ht stack in one namespace, with a command line and a demo."""
+"""The whole stack in one namespace: ``import ht_meta as ht``.
+
+All names of ht-core are here; modules and functions of the wheels above it are imported when they are first
+used.
+"""
+
+import os as _os
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+# Fresh memory in huge pages where the system offers them (Linux, "madvise"): first touch is several times
+# cheaper. torch reads this once, at its first large allocation.
+_os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+from ht_comm import spmd, world
+from ht_core import *  # noqa: F403
 
 from ._version import __version__
 
-__all__ = ["__version__"]
+if _TYPE_CHECKING:
+    import ht_core.random as random
+    import ht_io as io
+    import ht_linalg as linalg
+    import ht_ml.base as base
+    import ht_ml.cluster as cluster
+    import ht_ml.decomposition as decomposition
+    import ht_ml.linear_model as linear_model
+    import ht_ml.preprocessing as preprocessing
+    import ht_ml.progress as progress
+    import ht_ml.regression as regression
+    from ht_io import load, load_hdf5, save, save_hdf5
+    from ht_linalg import matmul, qr
+
+#: Names of the upper wheels: module, and attribute of it or None for the module itself.
+_LAZY: dict[str, tuple[str, str | None]] = {
+    "random": ("ht_core.random", None),
+    "linalg": ("ht_linalg", None),
+    "io": ("ht_io", None),
+    "base": ("ht_ml.base", None),
+    "cluster": ("ht_ml.cluster", None),
+    "decomposition": ("ht_ml.decomposition", None),
+    "linear_model": ("ht_ml.linear_model", None),
+    "preprocessing": ("ht_ml.preprocessing", None),
+    "progress": ("ht_ml.progress", None),
+    "regression": ("ht_ml.regression", None),
+    "load": ("ht_io", "load"),
+    "load_hdf5": ("ht_io", "load_hdf5"),
+    "save": ("ht_io", "save"),
+    "save_hdf5": ("ht_io", "save_hdf5"),
+    "matmul": ("ht_linalg", "matmul"),
+    "qr": ("ht_linalg", "qr"),
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        module, attribute = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    found = _import_module(module)
+    found = found if attribute is None else getattr(found, attribute)
+    globals()[name] = found  # next time it is found without this function
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
