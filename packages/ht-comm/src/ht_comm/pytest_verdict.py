@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from _pytest.reports import TestReport
 
 PHASES = ("setup", "call", "teardown")
-_ADDRESS = re.compile(r"0x[0-9a-f]{4,}")
+_OWN = re.compile(r"0x[0-9a-f]{4,}|\brank[ =]\d+")  # what differs between ranks whose failures are the same
 
 
 @dataclass
@@ -102,9 +102,7 @@ def failure_part(rank, report):
         key = "\n".join(line for e in entries for line in [*e.lines, str(getattr(e, "reprfileloc", ""))])
     message = crash.message if crash else (text.strip().splitlines() or ["failed"])[-1]
     path, lineno = (crash.path, crash.lineno) if crash else report.location[:2]
-    return Part(
-        [rank], longrepr if longrepr else text, _ADDRESS.sub("0x", key), message, str(path), lineno or 0
-    )
+    return Part([rank], longrepr if longrepr else text, _OWN.sub("", key), message, str(path), lineno or 0)
 
 
 def merge_parts(parts):
