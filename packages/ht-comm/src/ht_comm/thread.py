@@ -45,6 +45,7 @@ class _World:
         self.wake = [threading.Semaphore(0) for _ in range(size)]
         self.waits: list[str | None] = [None] * size
         self.is_done = [False] * size
+        self.is_cut = [False] * size  # woken by a failure, not by what was waited for
         self.idents = [0] * size
         self.running = size
         self.unfinished = size
@@ -68,7 +69,10 @@ class _World:
         self.lock.release()
         self.wake[rank].acquire()
         self.lock.acquire()
-        self.check()
+        # Whoever was let go on by a peer goes on, even if a third rank has failed since: which ranks fail
+        # then does not depend on timing.
+        if self.is_cut[rank]:
+            self.check()
 
     def release(self, rank: int) -> None:
         """Let a blocked rank go on. Called with the lock held."""
@@ -104,6 +108,7 @@ class _World:
 
     def _wake_all(self) -> None:
         for rank in range(self.size):
+            self.is_cut[rank] = self.waits[rank] is not None
             self.release(rank)
 
     def describe(self) -> str:
