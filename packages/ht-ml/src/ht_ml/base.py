@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "BaseEstimator",
     "ClusterMixin",
+    "ConvergenceWarning",
     "NotFittedError",
     "RegressorMixin",
     "TransformerMixin",
@@ -24,6 +25,10 @@ __all__ = [
 
 class NotFittedError(ValueError, AttributeError):
     """The estimator has to be fitted first."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iteration ended at its limit."""
 
 
 class BaseEstimator:
@@ -106,9 +111,18 @@ class ClusterMixin:
 
 
 class RegressorMixin:
-    """Marks an estimator that predicts numbers; ``score`` is the coefficient of determination."""
+    """``score`` for estimators that predict numbers."""
 
     _estimator_type = "regressor"
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the coefficient of determination ``1 - sum (y - predicted)^2 / sum (y - mean)^2``.
+
+        *Distribution*: one allreduce of 5 numbers beyond the messages of ``predict``.
+        """
+        from .scores import determination
+
+        return determination(f"{type(self).__name__}.score", self.predict(X), y, sample_weight)
 
 
 def check_is_fitted(estimator: Any) -> None:

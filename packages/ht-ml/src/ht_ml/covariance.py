@@ -1,0 +1,125 @@
+"""Means and centred products of the columns of a table, from one pass over the rows and one allreduce.
+
+Each rank centres its own rows around its own mean, so nothing cancels; the message carries the ranks'
+means in slots that the others leave zero (a sum of zeros is a gather), and the ranks' products are merged
+as
+
+    C = sum_r C_r + sum_r n_r (m_r - m)(m_r - m)^T.
+
+Knows tensors and a communicator; not what the products are for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .rows import Rows
+
+_TILE_ELEMENTS = 1 << 17
+# NumPy recognises a product with its own transpose and does half the work. Its BLAS has threads of its
+# own, which no budget reaches: use it only where the environment has set them to one.
+_HALF_WORK = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Covariance:
+    """Merged products of all rows, equal on every rank, float64 on the CPU.
+
+    Attributes
+    ----------
+    n : float
+        Number of rows, or the sum of their weights.
+    mean : numpy.ndarray, shape (m,)
+    products : numpy.ndarray, shape (m, m)
+        Sum over the rows of w (x - mean)(x - mean)^T.
+    """
+
+    n: float
+    mean: np.ndarray
+    products: np.ndarray
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no rank holds NaN, infinity or squares that overflow."""
+        return bool(np.isfinite(self.n) and np.isfinite(self.mean).all() and np.isfinite(self.products).all())
+
+
+def covariance(
+    rows: Rows, target: torch.Tensor | None = None, weights: torch.Tensor | None = None
+) -> Covariance:
+    """Return means and centred products of the features, and of a target as the last column.
+
+    Parameters
+    ----------
+    rows : Rows
+    target : torch.Tensor, shape (local rows,), float64, optional
+    weights : torch.Tensor, shape (local rows,), float64, optional
+
+    *Distribution*: one allreduce of m (m + 1) / 2 + p (m + 1) numbers for m columns and p ranks.
+    """
+    n, mean, products = _local(rows, target, weights)
+    m, comm = mean.shape[0], rows.comm
+    upper = np.triu_indices(m)
+    message = np.zeros(upper[0].size + comm.size * (m + 1))
+    slots = message[upper[0].size :].reshape(comm.size, m + 1)
+    message[: upper[0].size] = products[upper]
+    slots[comm.rank, 0], slots[comm.rank, 1:] = n, mean
+    if weights is not None and bool((weights < 0).any()):
+        message.fill(np.nan)  # every rank has to learn of it, and this message is sent anyway
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        message = comm.allreduce(message, out=message)
+        slots = message[upper[0].size :].reshape(comm.size, m + 1)
+        counts, means = slots[:, :1], slots[:, 1:]
+        total = float(counts.sum())
+        mean = (counts * means).sum(0) / total if comm.size > 1 else means[0].copy()
+        products = np.zeros((m, m))
+        products[upper] = message[: upper[0].size]
+        products += np.triu(products, 1).T
+        offsets = means - mean
+        products += (counts * offsets).T @ offsets
+    return Covariance(total, mean, products)
+
+
+def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the weight, means and centred products of the local rows."""
+    n, d = rows.local.shape
+    m = d if target is None else d + 1
+    device = rows.local.device
+    products = torch.zeros((m, m), dtype=torch.float64, device=device)
+    first = torch.zeros(m, dtype=torch.float64, device=device)
+    total = float(n) if weights is None else float(weights.sum())
+    if n == 0 or total == 0.0:
+        return total, first.cpu().numpy(), products.cpu().numpy()
+    step = min(n, max(256, min(8192, _TILE_ELEMENTS // m)))
+    scratch = torch.empty((step, m), dtype=torch.float64, device=device)
+    reference: torch.Tensor | None = None
+    for start in range(0, n, step):
+        span = slice(start, min(start + step, n))
+        tile = scratch[: span.stop - start]
+        tile[:, :d].copy_(rows.local[span])
+        if target is not None:
+            tile[:, d] = target[span]
+        if reference is None:
+            reference = tile.mean(0)
+        tile.sub_(reference)
+        if weights is None:
+            first += tile.sum(0)
+        else:
+            first += weights[span] @ tile
+            tile.mul_(weights[span].sqrt().unsqueeze(1))
+        _add_products(products, tile)
+    first /= total
+    products -= total * torch.outer(first, first)
+    return total, (first + reference).cpu().numpy(), products.cpu().numpy()
+
+
+def _add_products(products: torch.Tensor, tile: torch.Tensor) -> None:
+    if _HALF_WORK and tile.device.type == "cpu":
+        values = tile.numpy()
+        products += torch.from_numpy(np.matmul(values.T, values))
+    else:
+        products.addmm_(tile.T, tile)

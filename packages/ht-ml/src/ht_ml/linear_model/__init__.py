@@ -1,0 +1,5 @@
+"""Linear models."""
+
+from .lasso import Lasso
+
+__all__ = ["Lasso"]
