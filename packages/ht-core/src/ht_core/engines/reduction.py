@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from ht_comm import CommError, Communicator
 
 from .. import types
 from ..dndarray import DNDarray, _cast
@@ -43,66 +44,75 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Axes to reduce, whether ranks must combine, and the layouts of the result with and without ``keepdims``."""
+    """Everything that follows from the row, the layout and the arguments: worked out once, then looked up."""
 
-    axes: tuple[int, ...]
-    combine: bool
-    kept: Layout
-    dropped: Layout
-    n: int
+    domain: Domain
+    combine: bool  # the split axis is reduced, so that ranks must combine
+    layout: Layout  # of the result
+    lshape: tuple[int, ...]
+    accumulate: torch.dtype
+    result: types.dtype
 
 
 @lru_cache(maxsize=4096)
-def plan_reduction(layout: Layout, axis: int | tuple[int, ...] | None, op: str) -> Plan:
-    """Decide what a reduction of an array of this layout does. Pure."""
-    axes = normalize_axes(axis, layout.ndim, op)
-    combine = layout.split is not None and layout.split in axes
+def plan_reduction(
+    row: Row,
+    layout: Layout,
+    rank: int,
+    axis: int | tuple[int, ...] | None,
+    source: torch.dtype,
+    dtype,
+    keepdims: bool,
+) -> Plan:
+    """Decide what a reduction of an array of this layout and dtype does on `rank`. Pure."""
+    before = types.canonical(source)
+    if before.kind not in row.accepts:
+        raise DTypeError(f"{row.name}: the array must not be of dtype {before}; cast with astype first")
+    axes = normalize_axes(axis, layout.ndim, row.name)
     n = math.prod(layout.shape[a] for a in axes)
-    return Plan(axes, combine, layout.keep(axes), layout.drop(axes), n)
+    if n == 0 and row.identity is None:
+        raise LayoutError(
+            f"{row.name}: the reduced axes must not be empty, got shape {layout.shape}; there is no identity"
+        )
+    combine = layout.split is not None and layout.split in axes
+    split, offset = (layout.split, layout.displs[rank]) if combine else (None, 0)
+    result = types.canonical(dtype) if dtype is not None else row.result(before)
+    target = layout.keep(axes) if keepdims else layout.drop(axes)
+    domain = Domain(axes, n, layout.shape, split, offset)
+    return Plan(domain, combine, target, target.lshape(rank), row.accumulate(before, result).torch, result)
 
 
 def execute(row: Row, x: object, axis, dtype, out: DNDarray | None, keepdims: bool, where: object, **options):
     """Run a reduction; the arguments are those of the public function."""
     if not isinstance(x, DNDarray):
         x = as_operand(x, common_comm([], row.name), torch.device("cpu"), row.name)
-    if x.dtype.kind not in row.accepts:
-        raise DTypeError(f"{row.name}: the array must not be of dtype {x.dtype}; cast with astype first")
-    if isinstance(axis, list):
-        axis = tuple(axis)
-    plan = plan_reduction(x.layout, axis, row.name)
-    if plan.n == 0 and row.identity is None:
-        raise LayoutError(
-            f"{row.name}: the reduced axes must not be empty, got shape {x.shape}; there is no identity"
-        )
-    result = types.canonical(dtype) if dtype is not None else row.result(x.dtype)
-    layout = plan.kept if keepdims else plan.dropped
-    _check_out(row, out, layout, result, x.comm)
-
-    local = _cast(x.larray, row.accumulate(x.dtype, result).torch)
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    plan = plan_reduction(row, x.layout, x.comm.rank, axis, x.larray.dtype, dtype, bool(keepdims))
+    if out is not None:
+        _check_out(row, out, plan, x.comm)
+    local = x.larray if x.larray.dtype is plan.accumulate else _cast(x.larray, plan.accumulate)
     if where is not True:
         local = _masked(row, x, local, where)
-    split, offset = (x.split, x.layout.displs[x.comm.rank]) if plan.combine else (None, 0)
-    domain = Domain(plan.axes, plan.n, x.shape, split, offset)
-    carry = row.local(local, domain, **options)
+    carry = row.local(local, plan.domain, **options)
     if plan.combine and x.comm.size > 1:
         carry = row.combine(x.comm, carry)
-    value = _cast(row.finish(carry, domain, **options), result.torch)
-    value = value.reshape(layout.lshape(x.comm.rank))
+    value = row.finish(carry, plan.domain, **options).reshape(plan.lshape)
+    if value.dtype is not plan.result.torch:
+        value = _cast(value, plan.result.torch)
     if out is None:
-        return DNDarray(value, layout, x.comm)
-    out.larray.copy_(redistribute(value, layout, out.layout, x.comm))
+        return DNDarray(value, plan.layout, x.comm)
+    out.larray.copy_(redistribute(value, plan.layout, out.layout, x.comm))
     return out
 
 
-def _check_out(row: Row, out: object, layout: Layout, result: types.dtype, comm) -> None:
-    if out is None:
-        return
-    if not isinstance(out, DNDarray) or out.shape != layout.shape:
+def _check_out(row: Row, out: object, plan: Plan, comm: Communicator) -> None:
+    if not isinstance(out, DNDarray) or out.shape != plan.layout.shape:
         got = out.shape if isinstance(out, DNDarray) else type(out).__name__
-        raise LayoutError(f"{row.name}: out must be a DNDarray of shape {layout.shape}, got {got}")
-    common_comm([out, DNDarray(out.larray, out.layout, comm)], row.name)
-    if not types.can_cast(result, out.dtype, "same_kind"):
-        raise DTypeError(f"{row.name}: out must be able to hold {result}, got {out.dtype}")
+        raise LayoutError(f"{row.name}: out must be a DNDarray of shape {plan.layout.shape}, got {got}")
+    if out.comm is not comm:
+        raise CommError(f"{row.name}: out must live on the communicator of x, got {out.comm!r}")
+    if not types.can_cast(plan.result, out.dtype, "same_kind"):
+        raise DTypeError(f"{row.name}: out must be able to hold {plan.result}, got {out.dtype}")
 
 
 def _masked(row: Row, x: DNDarray, local: torch.Tensor, where: object) -> torch.Tensor:
@@ -151,7 +161,7 @@ def by_index(op: str) -> Callable:
 # -- rows ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """What the engine needs to know of a reduction."""
 
