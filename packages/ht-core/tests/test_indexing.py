@@ -7,7 +7,6 @@ import ht_core as ht
 import numpy as np
 import pytest
 import torch
-from ht_core import indexing
 from ht_core.engines.indexing import plan_index
 from ht_core.layout import Layout
 from ht_core.testing import layouts, spread, whole
@@ -140,7 +139,9 @@ def index_arrays(draw, values, p):
     kind = draw(st.sampled_from(["numpy", "list", "torch", "split", "split"]))
     if kind == "list" and values.dtype == bool and values.size == 0:
         kind = "numpy"
-    return Array(values, draw(layouts(values.shape, p)) if kind == "split" else None if kind == "numpy" else kind)
+    return Array(
+        values, draw(layouts(values.shape, p)) if kind == "split" else None if kind == "numpy" else kind
+    )
 
 
 @st.composite
@@ -244,3 +245,430 @@ def test_advanced_set(data, array):
         ht_comm.spmd(array[0], job)
         return
     assign_and_compare(data, array, key, value)
+
+
+# -- plans: pure ----------------------------------------------------------------------------------------------
+
+
+@given(st.data(), arrays())
+@CASES
+def test_plan_names_each_element_once(data, array):
+    """The local keys of all ranks, laid side by side as the plan says, are NumPy's selection."""
+    p, values, split, counts = array
+    layout = Layout(values.shape, split, counts)
+    key = data.draw(basic_keys(values.shape))
+    items = tuple((k.start, k.stop, k.step) if isinstance(k, slice) else k for k in as_tuple(key))
+    plan = plan_index(layout, items)
+    assert plan_index(layout, items) is plan
+    expected = values[key]
+    assert plan.layout.shape == plan.region.shape == expected.shape
+    ranks = range(p) if layout.split is not None and plan.owner is None else [plan.owner or 0]
+    parts = [values[layout.slices(r)][plan.local_key(layout, r)] for r in ranks]
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=plan.region.split)
+    np.testing.assert_array_equal(np.flip(joined, plan.flips), expected)
+    if plan.region.split is not None:
+        assert [part.shape for part in parts] == [plan.region.lshape(r) for r in range(p)]
+
+
+def as_tuple(key):
+    return tuple(
+        int(k) if isinstance(k, np.integer) else k for k in (key if isinstance(key, tuple) else (key,))
+    )
+
+
+def test_plan_of_slices_keeps_rows():
+    layout = Layout((10, 4), 0, (4, 0, 6))
+    assert plan_index(layout, ((2, 9, 3), None)).layout == Layout((3, 1, 4), 0, (1, 0, 2))
+    assert plan_index(layout, ((None, None, -1),)).layout == Layout((10, 4), 0, (4, 3, 3))
+    assert not plan_index(layout, ((None, 3, -1),)).moves  # all of it on one rank
+    assert plan_index(layout, (-1,)).owner == 2
+    assert plan_index(layout, (Ellipsis, -1)).layout == Layout((10,), 0, (4, 0, 6))
+
+
+# -- cost -----------------------------------------------------------------------------------------------------
+
+X = np.arange(24.0).reshape(8, 3)
+COUNTS = (3, 0, 4, 1)
+
+
+def even(values, split, comm):
+    return spread(values, split, Layout.even(values.shape, split, comm.size).counts, comm)
+
+
+def on_four_ranks(fn):
+    def job(comm):
+        with comm.trace() as trace:
+            x = spread(X, 0, COUNTS, comm)
+            start = trace.calls, trace.bytes
+            fn(x)
+            return trace.calls - start[0], trace.bytes - start[1], dict(trace.by_op)
+
+    return ht_comm.spmd(4, job)
+
+
+def set_to(key, value):
+    return lambda x: x.__setitem__(key, value)
+
+
+MASK = X[:, 0] % 2 == 0
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x[2:7],
+        lambda x: x[::2, None, ::-1],
+        lambda x: x[..., 1],
+        lambda x: x[:, [2, 0]],
+        lambda x: x[:, [True, False, True]],
+        lambda x: x[[0, 2, 2, 5]],
+        lambda x: x[MASK],
+        set_to((slice(-3, None), 1), 4),
+        set_to(slice(None, None, -1), X),
+        set_to(5, [1, 2, 3]),
+        set_to([7, 0, 7], 5),
+        set_to([7, 0, 7], X[:3]),
+        set_to(MASK, X[:4]),
+        set_to((slice(None), [2, 0]), X[:, :2]),
+        lambda x: x.__setitem__(slice(None), x),
+        lambda x: x.__setitem__(slice(2, 6), x[2:6]),
+        lambda x: x.__setitem__(x[:, 0] > 3, 0.0),
+        lambda x: x.__setitem__([0, 2, 5], x[[0, 2, 5]]),
+    ],
+)
+def test_no_message(fn):
+    assert all(calls == 0 for calls, _, _ in on_four_ranks(fn))
+
+
+def test_integer_on_the_split_axis_is_one_broadcast_of_the_row():
+    results = on_four_ranks(lambda x: x[4])
+    assert [calls for calls, _, _ in results] == [1] * 4
+    assert all(set(by_op) == {"bcast"} for _, _, by_op in results)
+
+
+def test_reversed_split_axis_is_one_redistribution():
+    results = on_four_ranks(lambda x: x[::-1])
+    assert all(calls == 1 and set(by_op) == {"redistribute"} for calls, _, by_op in results)
+
+
+@pytest.mark.parametrize("fn", [lambda x: x[x[:, 0] > 6], lambda x: x[x > 6], ht.nonzero, ht.argwhere])
+def test_aligned_mask_is_one_exchange_of_counts(fn):
+    results = on_four_ranks(fn)
+    assert all(calls == 1 and set(by_op) == {"allgather"} for calls, _, by_op in results)
+
+
+def test_replicated_keys_move_only_what_they_name():
+    rows = np.random.default_rng(0).integers(0, 4000, 100)
+
+    def job(comm):
+        x = ht.zeros((4000, 5), split=0, comm=comm)
+        with comm.trace() as trace:
+            x[rows]
+        assert trace.calls == 1
+        return trace.bytes
+
+    assert sum(ht_comm.spmd(4, job)) <= 100 * 5 * 8
+
+
+def test_split_keys_move_a_constant_number_of_words_each():
+    rows = np.random.default_rng(0).integers(0, 4000, 1000)
+
+    def job(comm):
+        x = ht.zeros((4000, 5), split=0, comm=comm)
+        key = spread(rows, 0, (250,) * 4, comm)
+        with comm.trace() as trace:
+            x[key]
+        assert trace.calls == 3
+        return trace.bytes
+
+    assert sum(ht_comm.spmd(4, job)) <= 1000 * (5 + 1) * 8 + 4 * 4 * 3 * 8
+
+
+# -- errors: the same on every rank, nothing changed -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        (8, IndexError),
+        (-9, IndexError),
+        ((0, 0, 0), IndexError),
+        ((..., ...), IndexError),
+        (1.0, IndexError),
+        ("a", IndexError),
+        ([0, 8], IndexError),
+        ((slice(None), [0, -4]), IndexError),
+        ([1.5], IndexError),
+        (np.ones(7, bool), IndexError),
+        (np.ones((8, 2), bool), IndexError),
+        (([0, 1], [0, 1, 2]), IndexError),
+        (slice(None, None, 0), ValueError),
+        (slice(1.0, 2), TypeError),
+        (lambda comm: spread(np.array([0, 1, -9, 2]), 0, (1, 1, 1, 1), comm), IndexError),
+        (lambda comm: (slice(None), spread(np.array([0, 1, 2, 3]), 0, (1, 1, 1, 1), comm)), IndexError),
+    ],
+)
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_bad_keys(key, error, split):
+    def job(comm):
+        x = spread(X, split, {None: (), 0: COUNTS, 1: (1, 1, 0, 1)}[split], comm)
+        texts = []
+        for use in (lambda k: x[k], lambda k: x.__setitem__(k, 1)):
+            with pytest.raises(error) as caught:
+                use(key(comm) if callable(key) else key)
+            texts.append(str(caught.value))
+        np.testing.assert_array_equal(whole(x), X)
+        assert texts[0] == texts[1]
+        return texts[0]
+
+    assert len(set(ht_comm.spmd(4, job))) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (np.ones((2, 3)), ValueError),
+        (np.ones((2, 1, 3)), ValueError),
+        (1j, TypeError),
+        ("a", TypeError),
+        (None, TypeError),
+        (300, OverflowError),
+        (float("nan"), ValueError),
+    ],
+)
+@pytest.mark.parametrize("key", [slice(0, 3), [4, 0, 2], X[:, 0] < 9])
+def test_bad_values(key, value, error):
+    def job(comm):
+        x = spread(X.astype(np.int8), 0, COUNTS, comm)
+        with pytest.raises(error) as caught:
+            x[key] = value
+        np.testing.assert_array_equal(whole(x), X)
+        return str(caught.value)
+
+    assert len(set(ht_comm.spmd(4, job))) == 1
+
+
+def test_index_of_another_communicator_is_refused():
+    def job(comm):
+        x = ht.zeros(4, split=0, comm=comm)
+        with pytest.raises(ht_comm.CommError):
+            x[ht.arange(2, comm=ht_comm.SerialComm())]
+        with pytest.raises(ht_comm.CommError):
+            x[:2] = ht.arange(2, comm=ht_comm.SerialComm())
+
+    ht_comm.spmd(2, job)
+
+
+# -- dtypes and memory ------------------------------------------------------------------------------------------
+
+KEYS = [3, slice(None, None, -2), [5, 0, -1, 5], X[:, 0] % 2 == 0, (slice(None), [2, 0])]
+
+
+@pytest.mark.parametrize("dtype", [d for d in ht.DTYPES if d != "bfloat16"])
+def test_dtypes(dtype):
+    values = (X % 5).astype(dtype)
+
+    def job(comm):
+        for key in KEYS:
+            x = spread(values, 0, (3, 0, 5), comm)
+            split_key = spread(np.array([5, 0, -1, 5]), 0, (0, 2, 2), comm) if isinstance(key, list) else key
+            result = x[split_key]
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(whole(result), values[key])
+            expected = values.copy()
+            expected[key] = values[key][..., ::-1]
+            x[split_key] = result[..., ::-1]
+            np.testing.assert_array_equal(whole(x), expected)
+            expected[key] = 1
+            x[split_key] = 1
+            np.testing.assert_array_equal(whole(x), expected)
+
+    ht_comm.spmd(3, job)
+
+
+@pytest.mark.parametrize("source", ["bool", "int64", "uint16", "float32", "complex128"])
+@pytest.mark.parametrize("target", ["bool", "int8", "uint32", "float64", "complex64"])
+def test_values_are_cast_as_numpy_casts(source, target):
+    for key in [*KEYS, ...]:
+        expected, x = (X % 5).astype(target), spread((X % 5).astype(target), 0, (8,), ht_comm.SerialComm())
+        value = (np.arange(expected[key].size).reshape(expected[key].shape) % 3).astype(source)
+        with warnings.catch_warnings(record=True) as numpys:
+            warnings.simplefilter("always")
+            expected[key] = value
+        with warnings.catch_warnings(record=True) as ours:
+            warnings.simplefilter("always")
+            x[key] = value
+        np.testing.assert_array_equal(whole(x), expected)
+        assert {w.category for w in ours} == {w.category for w in numpys}
+
+
+def test_shared_memory_does_not_depend_on_the_number_of_ranks():
+    def job(comm):
+        shares = []
+        for split in (None, 0, 1):
+            for key in [
+                slice(1, 7, 2),
+                (..., None),
+                (slice(None), 1),
+                3,
+                slice(None, None, -1),
+                [0, 1],
+                X[:, 0] > 5,
+            ]:
+                x = even(X, split, comm)
+                x[key] += 0  # a view of itself may be assigned to itself
+                np.testing.assert_array_equal(whole(x), X)
+                x[key].larray.fill_(-1)
+                shares.append(bool((whole(x) == -1).any()))
+        return tuple(shares)
+
+    assert len({result for p in (1, 2, 3) for result in ht_comm.spmd(p, job)}) == 1
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_overlapping_assignment(split):
+    def job(comm):
+        for to, from_ in [
+            (slice(1, None), slice(None, -1)),
+            (slice(None, -1), slice(1, None)),
+            (slice(None, None, -1), slice(None)),
+            ((slice(None), slice(1, 3)), (slice(None), slice(0, 2))),
+            ((slice(None), [2, 0]), (slice(None), slice(0, 2))),
+            ([3, 1, 2], slice(1, 4)),
+        ]:
+            x, expected = even(X, split, comm), X.copy()
+            expected[to] = expected[from_].copy()
+            x[to] = x[from_]
+            np.testing.assert_array_equal(whole(x), expected)
+
+    for p in (1, 3):
+        ht_comm.spmd(p, job)
+
+
+def test_last_value_wins():
+    keys = np.random.default_rng(1).integers(-50, 50, 3000)
+    expected = np.zeros(50)
+    expected[keys] = np.arange(3000)
+
+    def job(comm):
+        for key in (keys, spread(keys, 0, (1000, 0, 2000), comm)):
+            for value in (np.arange(3000.0), ht.arange(3000, split=0, comm=comm)):
+                for split in (None, 0):
+                    x = ht.zeros(50, split=split, comm=comm)
+                    x[key] = value
+                    np.testing.assert_array_equal(whole(x), expected)
+
+    ht_comm.spmd(3, job)
+
+
+def test_key_order_is_kept():
+    def job(comm):
+        x = ht.arange(10, split=0, comm=comm)
+        assert whole(x[[9, 0, 5]]).tolist() == [9, 0, 5]
+        assert whole(x[[-1]]).tolist() == [9]
+        assert whole(x[ht.array([9, 0, 5], split=0, comm=comm)]).tolist() == [9, 0, 5]
+        x[-3:] = -1
+        assert whole(x).tolist() == [0, 1, 2, 3, 4, 5, 6, -1, -1, -1]
+        x[2:8][1:3] = 7
+        assert whole(x).tolist() == [0, 1, 2, 7, 7, 5, 6, -1, -1, -1]
+
+    for p in (1, 2, 3, 4, 5):
+        ht_comm.spmd(p, job)
+
+
+# -- take, nonzero, argwhere, flatnonzero ------------------------------------------------------------------------
+
+
+@given(st.data(), arrays())
+@CASES
+def test_take(data, array):
+    p, values, split, counts = array
+    axis = data.draw(st.sampled_from([None, *range(-max(values.ndim, 1), max(values.ndim, 1))]))
+    extent = values.size if axis is None else values.shape[axis] if values.ndim else 1
+    mode = data.draw(st.sampled_from(["raise", "wrap", "clip"]))
+    shape = data.draw(st.sampled_from([(), (1,), (4,), (2, 3)])) if extent else (0,)
+    indices = data.draw(integers(extent, shape)) + (
+        0 if mode == "raise" else data.draw(st.sampled_from([0, 9]))
+    )
+    index = Array(np.asarray(indices), data.draw(layouts(shape, p)))
+    expected = np.take(values, indices, axis=axis, mode=mode)
+
+    def job(comm):
+        x = spread(values, split, counts, comm)
+        result = ht.take(x, index.on(comm), axis=axis, mode=mode)
+        np.testing.assert_array_equal(whole(result), expected)
+        return result.layout
+
+    assert len(set(ht_comm.spmd(p, job))) == 1
+
+
+def test_take_refuses():
+    def job(comm):
+        x = ht.arange(6, split=0, comm=comm)
+        bad = spread(np.array([0, 1, 6]), 0, (1, 1, 1), comm)
+        cases = [
+            (dict(indices=[0, 6]), IndexError),
+            (dict(indices=bad), IndexError),
+            (dict(indices=bad, axis=0), IndexError),
+            (dict(indices=np.array([0.5])), TypeError),
+            (dict(indices=[0], axis=1), ValueError),
+            (dict(indices=[0], mode="nearest"), ValueError),
+        ]
+        texts = []
+        for arguments, error in cases:
+            with pytest.raises(error) as caught:
+                x.take(**arguments)
+            texts.append(str(caught.value))
+        with pytest.raises(IndexError):
+            ht.zeros((0, 3), split=0, comm=comm).take([0], axis=0)
+        return tuple(texts)
+
+    assert len(set(ht_comm.spmd(3, job))) == 1
+
+
+@given(st.data(), arrays())
+@CASES
+def test_nonzero(data, array):
+    p, values, split, counts = array
+    values = np.where(values % data.draw(st.integers(1, 5)) == 0, 0, values).reshape(values.shape)
+
+    def job(comm):
+        x = spread(values, split, counts, comm)
+        if values.ndim:
+            found = ht.nonzero(x)
+            for ours, numpys in zip(found, np.nonzero(values), strict=True):
+                assert ours.dtype == ht.int64
+                np.testing.assert_array_equal(whole(ours), numpys)
+            np.testing.assert_array_equal(whole(x[found]), values[np.nonzero(values)])
+        np.testing.assert_array_equal(whole(ht.argwhere(x)), np.argwhere(values))
+        np.testing.assert_array_equal(whole(ht.flatnonzero(x)), np.flatnonzero(values))
+
+    ht_comm.spmd(p, job)
+
+
+def test_nonzero_refuses_scalars():
+    with pytest.raises(ht.LayoutError):
+        ht.nonzero(ht.array(3))
+
+
+@pytest.mark.mpi
+def test_on_mpi(comm):
+    values = np.arange(60).reshape(12, 5)
+    key = np.random.default_rng(0).permutation(12)
+    for split in (None, 0, 1):
+        x = even(values, split, comm)
+        for k in (
+            3,
+            slice(None, None, -2),
+            key,
+            values[:, 0] % 3 == 0,
+            (slice(2, 9), 1),
+            (key[:5], [4, 0, 1, 1, 3]),
+        ):
+            np.testing.assert_array_equal(x[k].numpy(), values[k])
+        np.testing.assert_array_equal(x[ht.array(key, split=0, comm=comm)].numpy(), values[key])
+        np.testing.assert_array_equal(x[x % 7 == 0].numpy(), values[values % 7 == 0])
+        x[ht.array(key, split=0, comm=comm)] = ht.array(values, split=0, comm=comm)
+        expected = np.empty_like(values)
+        expected[key] = values
+        np.testing.assert_array_equal(x.numpy(), expected)

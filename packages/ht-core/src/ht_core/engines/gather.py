@@ -127,7 +127,9 @@ def _from_mask(entry: Entry, source: Layout, covered: set[int], comm: Communicat
     elif along is not None and 0 <= along < layout.ndim and is_c_ordered(layout.shape, along):
         target, owned = Layout(layout.shape, along, source.counts), True
     else:
-        target = layout if is_c_ordered(layout.shape, layout.split) else Layout.even(layout.shape, 0, comm.size)
+        target = (
+            layout if is_c_ordered(layout.shape, layout.split) else Layout.even(layout.shape, 0, comm.size)
+        )
     mask = redistribute(entry.array.larray, layout, target, comm)
     columns, found = true_positions(mask, target, comm)
     return [Index(entry.axis + k, column, found, True, owned) for k, column in enumerate(columns)]
@@ -138,7 +140,9 @@ def is_c_ordered(shape: tuple[int, ...], split: int) -> bool:
     return math.prod(shape[:split]) <= 1
 
 
-def true_positions(mask: torch.Tensor, layout: Layout, comm: Communicator) -> tuple[list[torch.Tensor], Layout]:
+def true_positions(
+    mask: torch.Tensor, layout: Layout, comm: Communicator
+) -> tuple[list[torch.Tensor], Layout]:
     """Return this rank's part of the global positions, one int64 vector per axis, and their layout.
 
     *Distribution*: no message where `layout` is replicated; otherwise one allgather of p integers.
@@ -237,11 +241,15 @@ def _route_beside(y: DNDarray, indices: list[Index], shape: tuple[int, ...]) -> 
     return Route(layout, tuple(indices), True)
 
 
-def _empty(y: DNDarray, indices: list[Index], shape: tuple[int, ...], axes: tuple[int, ...], position: int) -> DNDarray:
+def _empty(
+    y: DNDarray, indices: list[Index], shape: tuple[int, ...], axes: tuple[int, ...], position: int
+) -> DNDarray:
     """Return the result of a key that selects nothing; split as other keys of its kind would leave it."""
     comm, broadcast = y.comm, Layout(shape, None)
     if y.split is None:
-        broadcast = plan_elementwise(tuple(index.layout for index in indices), comm.size, None, "index").layout
+        broadcast = plan_elementwise(
+            tuple(index.layout for index in indices), comm.size, None, "index"
+        ).layout
     elif y.split in axes:
         across = next(index for index in indices if index.axis == y.split)
         broadcast = Layout.even(shape, varying_axis(across.layout.shape, len(shape)), comm.size)
@@ -250,7 +258,9 @@ def _empty(y: DNDarray, indices: list[Index], shape: tuple[int, ...], axes: tupl
     return DNDarray(local, layout, comm)
 
 
-def replicate(indices: list[Index], source: Layout, shape: tuple[int, ...], comm: Communicator) -> list[Index]:
+def replicate(
+    indices: list[Index], source: Layout, shape: tuple[int, ...], comm: Communicator
+) -> list[Index]:
     """Return the index arrays whole on every rank, checked. One redistribution for each that is split."""
     whole = []
     for index in indices:
@@ -261,7 +271,9 @@ def replicate(indices: list[Index], source: Layout, shape: tuple[int, ...], comm
     return whole
 
 
-def align(indices: list[Index], comm: Communicator, fixed: Layout | None = None) -> tuple[Layout, list[Index]]:
+def align(
+    indices: list[Index], comm: Communicator, fixed: Layout | None = None
+) -> tuple[Layout, list[Index]]:
     """Bring index arrays of different layouts to a common one, `fixed` if given; return it and this rank's parts."""
     plan = plan_elementwise(tuple(index.layout for index in indices), comm.size, fixed, "index")
     return plan.layout, [_moved(index, target, comm) for index, target in zip(indices, plan.targets)]
@@ -269,7 +281,9 @@ def align(indices: list[Index], comm: Communicator, fixed: Layout | None = None)
 
 def _moved(index: Index, target: Layout, comm: Communicator) -> Index:
     owned = index.owned and target is index.layout
-    return Index(index.axis, redistribute(index.local, index.layout, target, comm), target, index.checked, owned)
+    return Index(
+        index.axis, redistribute(index.local, index.layout, target, comm), target, index.checked, owned
+    )
 
 
 # -- rules 2 and 3: the split axis is indexed -----------------------------------------------------------------
@@ -304,7 +318,9 @@ def owners(rows: torch.Tensor, source: Layout) -> torch.Tensor:
     return torch.searchsorted(stops, rows.contiguous(), right=True)
 
 
-def kept_counts(across: torch.Tensor, axis: int, shape: tuple[int, ...], source: Layout) -> tuple[int, ...] | None:
+def kept_counts(
+    across: torch.Tensor, axis: int, shape: tuple[int, ...], source: Layout
+) -> tuple[int, ...] | None:
     """Return the counts along `axis` of B with which no row leaves its rank; None where there are none.
 
     They exist where all keys at one place of `axis` have one owner and the owners do not decrease along `axis`.
@@ -345,7 +361,9 @@ def keys_of(indices: tuple[Index, ...], source: Layout, shape: tuple[int, ...], 
     return linear.expand(shape).movedim(split, 0).reshape(-1)
 
 
-def local_keys(linear: torch.Tensor, indices: tuple[Index, ...], source: Layout, rank: int) -> list[torch.Tensor]:
+def local_keys(
+    linear: torch.Tensor, indices: tuple[Index, ...], source: Layout, rank: int
+) -> list[torch.Tensor]:
     """Return linear positions as one position per indexed axis in `rank`'s local tensor."""
     found = []
     for index in reversed(indices):
@@ -374,7 +392,9 @@ def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Te
     holder = owners_of_keys(keys, tuple(indices), source)
     inner = keys.numel() // target.shape[target.split]
     mine = (holder == comm.rank).nonzero().reshape(-1)
-    edges = torch.tensor([d * inner for d in (*target.displs, target.shape[target.split])], device=mine.device)
+    edges = torch.tensor(
+        [d * inner for d in (*target.displs, target.shape[target.split])], device=mine.device
+    )
     places = torch.searchsorted(mine, edges)
     send_counts = tuple((places[1:] - places[:-1]).tolist())
     rows = take_rows(y.larray, indices, local_keys(keys[mine], tuple(indices), source, comm.rank))
@@ -447,7 +467,9 @@ def _unsorted(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 # -- local kernels --------------------------------------------------------------------------------------------
 
 
-def take_rows(local: torch.Tensor, indices: list[Index] | tuple[Index, ...], keys: list[torch.Tensor]) -> torch.Tensor:
+def take_rows(
+    local: torch.Tensor, indices: list[Index] | tuple[Index, ...], keys: list[torch.Tensor]
+) -> torch.Tensor:
     """Return the rows (n, *rest) of `local` at n positions along the indexed axes."""
     axes = [index.axis for index in indices]
     return _lookup(bits(local).movedim(axes, list(range(len(axes)))), keys).view(local.dtype)

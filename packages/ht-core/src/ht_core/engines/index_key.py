@@ -101,7 +101,9 @@ def _part(part: object, comm: Communicator, device: torch.device) -> object:
         return bool(part)
     if isinstance(part, DNDarray):
         if part.comm is not comm:
-            raise CommError("index: an index array must live on the communicator of the array that it indexes")
+            raise CommError(
+                "index: an index array must live on the communicator of the array that it indexes"
+            )
         array = part
     else:
         array = _replicated(part, comm)
@@ -128,7 +130,9 @@ def _replicated(part: object, comm: Communicator) -> DNDarray:
         if array.size == 0 and is_sequence:
             array = array.astype(np.int64)  # [] is an empty selection, whatever dtype NumPy gives it
         if array.dtype.kind not in "biu":
-            raise IndexError(f"index: key {_KINDS}, got {part!r}" if array.dtype.kind not in "fc" else _floats(array))
+            raise IndexError(
+                f"index: key {_KINDS}, got {part!r}" if array.dtype.kind not in "fc" else _floats(array)
+            )
         if array.dtype.kind != "b":
             array = array.astype(np.int64)
         part = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
@@ -141,7 +145,9 @@ def _floats(array: np.ndarray) -> str:
 
 def _integral(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_floating_point() or tensor.is_complex():
-        raise IndexError(f"index: key {_KINDS}, got dtype {str(tensor.dtype).split('.')[-1]}; cast with astype first")
+        raise IndexError(
+            f"index: key {_KINDS}, got dtype {str(tensor.dtype).split('.')[-1]}; cast with astype first"
+        )
     return tensor
 
 
@@ -170,12 +176,16 @@ def _with_arrays(parts: list, layout: Layout, comm: Communicator, device: torch.
 
     used = sum(map(width, parts))
     if used > layout.ndim:
-        raise IndexError(f"index: key must index at most {layout.ndim} axes of a {layout.ndim}-D array, got {used}")
+        raise IndexError(
+            f"index: key must index at most {layout.ndim} axes of a {layout.ndim}-D array, got {used}"
+        )
     if not any(part is Ellipsis for part in parts):
         parts = [*parts, Ellipsis]
     items: list = []
     entries: list[Entry] = []
-    axis = left = kept = 0  # axes of the array passed, axes that the basic part leaves, those of no index array
+    axis = left = kept = (
+        0  # axes of the array passed, axes that the basic part leaves, those of no index array
+    )
     groups: list[int] = []  # value of `kept` where each run of index arrays begins
     in_run = False
     for part in parts:

@@ -11,6 +11,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,7 +122,9 @@ def plan_index(layout: Layout, items: tuple) -> Plan:
                 hole = (len(template), start, step)
                 split, counts = len(shape), _selected(layout, start, step, count)
             whole = count == extent and step == 1
-            template.append(slice(None) if whole else slice(start, start + max(count - 1, -1) * step + 1, step))
+            template.append(
+                slice(None) if whole else slice(start, start + max(count - 1, -1) * step + 1, step)
+            )
             if count == 0:
                 template[-1] = slice(0, 0)
             shape.append(count)
@@ -147,7 +150,7 @@ def _selected(layout: Layout, start: int, step: int, count: int) -> tuple[int, .
     """Return how many of the rows start, start + step, ... (`count` of them) each rank holds."""
     # Rows below a global index b: those k with start + k step < b, so ceil((b - start) / step) of them.
     below = [min(max(-((start - b) // step), 0), count) for b in (*layout.displs, layout.shape[layout.split])]
-    return tuple(b - a for a, b in zip(below, below[1:]))
+    return tuple(b - a for a, b in pairwise(below))
 
 
 @lru_cache(maxsize=4096)
@@ -294,7 +297,9 @@ def _fitting_scalar(value: bool | int | float | complex, target: types.dtype) ->
     whole = int(value)  # NaN and infinity raise here, as in NumPy
     limits = types.iinfo(target)
     if not limits.min <= whole <= limits.max:
-        raise OverflowError(f"setitem: value must be in [{limits.min}, {limits.max}] for {target}, got {value}")
+        raise OverflowError(
+            f"setitem: value must be in [{limits.min}, {limits.max}] for {target}, got {value}"
+        )
     return whole
 
 
@@ -318,7 +323,9 @@ def fit(value: DNDarray, shape: tuple[int, ...]) -> DNDarray:
     rest = value.shape[extra:]
     fits = all(n in (1, m) for n, m in zip(rest, shape[len(shape) - len(rest) :]))
     if not fits or math.prod(value.shape[:extra]) != 1:
-        raise LayoutError(f"setitem: value must broadcast to the shape {shape} of the elements, got {value.shape}")
+        raise LayoutError(
+            f"setitem: value must broadcast to the shape {shape} of the elements, got {value.shape}"
+        )
     if extra == 0:
         return value
     layout, local = value.layout, value.larray
@@ -390,12 +397,18 @@ def overlaps(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.device != b.device or not a.numel() or not b.numel():
         return False
     a_stop, b_stop = (
-        t.data_ptr() + t.element_size() * (1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride()))) for t in (a, b)
+        t.data_ptr() + t.element_size() * (1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride())))
+        for t in (a, b)
     )
     return a.data_ptr() < b_stop and b.data_ptr() < a_stop
 
 
 def is_same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Tell whether two tensors are the same elements in the same order, as after ``x[1:3] += 1``."""
-    same = a.data_ptr() == b.data_ptr() and a.dtype == b.dtype and a.shape == b.shape and a.stride() == b.stride()
+    same = (
+        a.data_ptr() == b.data_ptr()
+        and a.dtype == b.dtype
+        and a.shape == b.shape
+        and a.stride() == b.stride()
+    )
     return same and a.is_conj() == b.is_conj()

@@ -1,7 +1,7 @@
 """Engine of indexing with index arrays, writing: ``x[idx] = value``, ``x[mask] = value`` and mixtures.
 
-The rules of ``gather`` decide which rank answers for which key; values are brought to those ranks, keys and values go to
-the owners of the rows. Where a key names an element more than once, the last value in C order of the key wins.
+The rules of ``gather`` decide which rank answers for which key; values are brought to those ranks, keys and values go
+to the owners of the rows. Where a key names an element more than once, the last value in C order of the key wins.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Target:
         ndim = len(self.shape)
         if self.is_constant:
             shape[self.position : self.position + ndim] = [1] * ndim
-        values = piece.expand(shape).movedim(tuple(range(self.position, self.position + ndim)), tuple(range(ndim)))
+        values = piece.expand(shape).movedim(
+            tuple(range(self.position, self.position + ndim)), tuple(range(ndim))
+        )
         return values.reshape(values.shape[ndim:]) if self.is_constant else values
 
     def put(self, keys: list[torch.Tensor], rows: torch.Tensor) -> None:
@@ -97,7 +99,9 @@ def set_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position
     comm = x.comm
     plan, view = local_part(x, items)
     if not isinstance(value, DNDarray):
-        value = DNDarray(torch.tensor(value, dtype=x.larray.dtype, device=x.larray.device), Layout((), None), comm)
+        value = DNDarray(
+            torch.tensor(value, dtype=x.larray.dtype, device=x.larray.device), Layout((), None), comm
+        )
     if len(entries) == 1 and entries[0].is_mask and value.size == 1 and value.split is None:
         _fill_where(view, plan.region, entries[0], value)
         return
