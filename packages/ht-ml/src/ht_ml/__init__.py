@@ -1,13 +1,15 @@
 """Estimators for distributed arrays, with scikit-learn's conventions."""
 
-from . import base, cluster, linear_model, preprocessing, progress, regression, scores
+from . import base, cluster, decomposition, linear_model, preprocessing, progress, regression, scores
 from ._version import __version__
 from .base import BaseEstimator, NotFittedError, clone
 from .cluster import KMeans
+from .decomposition import PCA
 from .linear_model import Lasso
 from .preprocessing import StandardScaler
 
 __all__ = [
+    "PCA",
     "BaseEstimator",
     "KMeans",
     "Lasso",
@@ -17,6 +19,7 @@ __all__ = [
     "base",
     "clone",
     "cluster",
+    "decomposition",
     "linear_model",
     "preprocessing",
     "progress",

@@ -193,7 +193,7 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         out = torch.empty((n, centres.shape[0]), dtype=rows.local.dtype, device=rows.local.device)
         step = max(16, min(8192, _TILE_ELEMENTS // d))
         for start in range(0, n, step):
-            tile = rows.local[start : start + step].to(torch.float64).sub_(shift)
+            tile = rows.local[start : start + step].to(torch.float64) - shift
             squared = torch.addmm(own, tile, offsets.T, alpha=-2.0).add_(tile.square().sum(1, keepdim=True))
             out[start : start + step] = squared.clamp_(min=0.0).sqrt_()
         return rows.table(out)

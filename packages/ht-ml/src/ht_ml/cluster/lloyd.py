@@ -157,7 +157,7 @@ def squared_distances(local: torch.Tensor, labels: torch.Tensor, centres: torch.
     for start in range(0, local.shape[0], step):
         span = slice(start, start + step)
         # A sum along each row: its bits do not depend on where the row lies.
-        yield span, local[span].to(torch.float64).sub_(centres[labels[span]]).square_().sum(1)
+        yield span, (local[span].to(torch.float64) - centres[labels[span]]).square_().sum(1)
 
 
 def total_inertia(

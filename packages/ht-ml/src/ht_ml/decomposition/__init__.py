@@ -1,0 +1,5 @@
+"""Decompositions into components."""
+
+from .pca import PCA
+
+__all__ = ["PCA"]
