@@ -76,13 +76,19 @@ def product_with_gram(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, t
     y : torch.Tensor, shape (n, r), dtype of x
     gram : torch.Tensor, shape (r, r), float64 or complex128
     """
-    y = x.new_empty((x.shape[0], w.shape[1]))
-    total = x.new_zeros((w.shape[1], w.shape[1]), dtype=WIDE[x.dtype])
-    scratch = torch.empty_like(total, dtype=x.dtype)
+    r = w.shape[1]
+    y = x.new_empty((x.shape[0], r))
+    # BLAS kernels work on blocks of 8 columns; columns beyond the last full block cost up to twice as much
+    padded = torch.nn.functional.pad(w, (0, -r % 8))
+    total = x.new_zeros((padded.shape[1],) * 2, dtype=WIDE[x.dtype])
+    scratch, square = None, torch.empty_like(total, dtype=x.dtype)
     for rows in tiles(x.shape[0], x.device):
-        tile = torch.mm(x[rows], w, out=y[rows])
-        total += torch.mm(tile.mH, tile, out=scratch)
-    return y, total
+        size = rows.stop - rows.start
+        scratch = x.new_empty((size, padded.shape[1])) if scratch is None else scratch
+        tile = torch.mm(x[rows], padded, out=scratch[:size])
+        y[rows] = tile[:, :r]
+        total += torch.mm(tile.mH, tile, out=square)
+    return y, total[:r, :r].contiguous()
 
 
 def solve_with_gram(x: torch.Tensor, r: torch.Tensor, keep: bool) -> tuple[torch.Tensor | None, torch.Tensor]:

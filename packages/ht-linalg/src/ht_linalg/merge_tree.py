@@ -53,12 +53,16 @@ class Budget:
 
 @dataclass(slots=True)
 class Node:
-    """A compressed block: X is about ``W B`` with orthonormal columns in W, which acts on the children's B."""
+    """A compressed block: X is about ``W B`` with orthonormal columns in W, which acts on the children's B.
+
+    `lost` is the squared Frobenius norm of what was discarded here and below.
+    """
 
     w: torch.Tensor
-    children: list[Node | int]
-    sizes: list[int]
-    b: torch.Tensor | None = field(default=None, repr=False)
+    b: torch.Tensor = field(repr=False)
+    lost: float
+    children: list[Node | int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     def apply(self, z: torch.Tensor, comm: Communicator) -> torch.Tensor | None:
         """Return this rank's rows of Q z; other ranks' shares are sent to them."""
@@ -137,16 +141,20 @@ def _budgets(want, total, counts, maxmergedim, safetyshift, arity, dtype) -> tup
     return Budget(share, min(caps, default=None), exact), Budget(squared * total, want.maxrank, True)
 
 
-def _compress(stack: torch.Tensor, budget: Budget) -> tuple[torch.Tensor, torch.Tensor]:
+def _compress(stack: torch.Tensor, budget: Budget) -> Node:
     """Return W (rows x r, orthonormal) and ``B = W' stack`` with as few rows as the budget allows."""
     if budget.exact:
         w, s, right = torch.linalg.svd(stack, full_matrices=False)
-        rank = _rank(s.double().square(), budget)
-        return w[:, :rank], s[:rank, None] * right[:rank]
-    values, w = torch.linalg.eigh(gram(stack.mH, wide=True))
-    rank = _rank(values.flip(0).clamp_min(0), budget)
-    w = w.flip(1)[:, :rank].to(stack.dtype)
-    return w, w.mH @ stack
+        energies = s.double().square()
+        rank = _rank(energies, budget)
+        w, b = w[:, :rank], s[:rank, None] * right[:rank]
+    else:
+        values, w = torch.linalg.eigh(gram(stack.mH, wide=True))
+        energies = values.flip(0).clamp_min(0)
+        rank = _rank(energies, budget)
+        w = w.flip(1)[:, :rank].to(stack.dtype)
+        b = w.mH @ stack
+    return Node(w, b, tails(energies)[rank].item())
 
 
 def _rank(energies: torch.Tensor, budget: Budget) -> int:
@@ -154,34 +162,35 @@ def _rank(energies: torch.Tensor, budget: Budget) -> int:
     return max(min(1, energies.numel()), min(kept, budget.rows or kept))
 
 
-def _merged(nodes: list[Node], budget: Budget) -> Node:
-    w, b = _compress(torch.cat([node.b for node in nodes]), budget)
-    return Node(w, nodes, [node.b.shape[0] for node in nodes], b)
+def _merged(nodes: list[Node | int], blocks: list[torch.Tensor], lost: float, budget: Budget) -> Node:
+    """Compress the stack of the children's blocks; a child is a node of this rank or the rank it lives on."""
+    node = _compress(torch.cat(blocks), budget)
+    node.lost += lost
+    node.children, node.sizes = nodes, [block.shape[0] for block in blocks]
+    return node
 
 
 def _upwards(x, counts, comm: Communicator, budget: Budget, arity: int) -> tuple[Node, int | None]:
     """Build this rank's part of the tree; return its topmost node here and the rank above (None on rank 0)."""
-    nodes = []
-    for block in x.split(LEAF_ROWS) if x.shape[0] else [x]:
-        w, b = _compress(block, budget)
-        nodes.append(Node(w, [], [], b))
+    nodes = [_compress(block, budget) for block in (x.split(LEAF_ROWS) if x.shape[0] else [x])]
     while len(nodes) > 1:
-        nodes = [_merged(nodes[i : i + arity], budget) for i in range(0, len(nodes), arity)]
+        groups = [nodes[i : i + arity] for i in range(0, len(nodes), arity)]
+        nodes = [_merged(g, [n.b for n in g], sum(n.lost for n in g), budget) for g in groups]
     node, rank, stride = nodes[0], comm.rank, 1
     while stride < comm.size:
         if rank % (arity * stride):
             parent = rank - rank % (arity * stride)
-            comm.send(torch.tensor([node.b.shape[0]]), parent)
+            comm.send(torch.tensor([node.b.shape[0], node.lost], dtype=torch.float64), parent)
             comm.send(node.b, parent)
             return node, parent
         children = range(rank + stride, min(rank + arity * stride, comm.size), stride)
-        parts = [node.b]
+        blocks, lost = [node.b], node.lost
         for child in children:
-            rows = int(comm.recv(torch.empty(1, dtype=torch.int64), child).item())
-            parts.append(comm.recv(x.new_empty((rows, x.shape[1])), child))
-        if parts[1:]:
-            w, b = _compress(torch.cat(parts), budget)
-            node = Node(w, [node, *children], [part.shape[0] for part in parts], b)
+            rows, gone = comm.recv(torch.empty(2, dtype=torch.float64), child).tolist()
+            blocks.append(comm.recv(x.new_empty((int(rows), x.shape[1])), child))
+            lost += gone
+        if blocks[1:]:
+            node = _merged([node, *children], blocks, lost, budget)
         stride *= arity
     return node, None
 
@@ -189,16 +198,15 @@ def _upwards(x, counts, comm: Communicator, budget: Budget, arity: int) -> tuple
 def _top(node: Node, budget: Budget, parent: int | None, total: float, comm: Communicator):
     """Decompose the root's B; return S on every rank, and on rank 0 V and the root's left vectors.
 
-    The root may spend what the others have left: the energy of its B is what they have kept.
+    The root may spend what the others have left of the budget.
     """
     v, left = None, None
     header = torch.zeros(2, dtype=torch.float64, device=node.w.device)
     if parent is None:
         w, s, right = torch.linalg.svd(node.b, full_matrices=False)
         energies = s.double().square()
-        lost = max(0.0, total - energies.sum().item())
-        rank = _rank(energies, Budget(max(0.0, budget.energy - lost), budget.rows, True))
-        error = ((lost + tails(energies)[rank].item()) / total) ** 0.5 if total else 0.0
+        rank = _rank(energies, Budget(max(0.0, budget.energy - node.lost), budget.rows, True))
+        error = ((node.lost + tails(energies)[rank].item()) / total) ** 0.5 if total else 0.0
         sign = signs(right[:rank].mH)
         v, left = (right[:rank].mH / sign).contiguous(), w[:, :rank] / sign
         header = torch.tensor([rank, error], dtype=torch.float64, device=node.w.device)
