@@ -6,6 +6,7 @@ released before MPI is finalised.
 """
 
 import atexit
+import itertools
 import weakref
 from collections.abc import Callable
 
@@ -57,7 +58,9 @@ _CALLBACKS = {"min": _extremum(np.minimum), "max": _extremum(np.maximum), "momen
 _operators: dict[Reduction, MPI.Op] = {}
 _own_operators: dict[str, MPI.Op] = {}
 _records: dict[int, MPI.Datatype] = {}
-_communicators: "weakref.WeakSet[MPIComm]" = weakref.WeakSet()
+# In the order in which they were made, which is the same on all ranks: they are freed together.
+_communicators: "weakref.WeakValueDictionary[int, MPIComm]" = weakref.WeakValueDictionary()
+_serials = itertools.count()
 
 
 def _operator(red: Reduction) -> MPI.Op:
@@ -89,7 +92,7 @@ def _release() -> None:
     """Free what was made here; runs at exit, before mpi4py finalises MPI."""
     if MPI.Is_finalized():
         return
-    for comm in list(_communicators):
+    for _, comm in sorted(_communicators.items()):
         comm.free()
     for item in (*_own_operators.values(), *_records.values()):
         item.Free()
@@ -153,9 +156,10 @@ class MPIComm(Communicator):
             raise TypeError(f"MPIComm: handle must be an mpi4py.MPI.Intracomm, got {handle!r}")
         super().__init__(handle.Get_rank(), handle.Get_size(), handle, _ledger)
         self._is_owner = _is_owner
+        self._serial = next(_serials)
         self._mpi = handle.Dup()
         if not _is_owner:
-            _communicators.add(self)
+            _communicators[self._serial] = self
 
     def _barrier(self) -> None:
         self._mpi.Barrier()
@@ -221,7 +225,7 @@ class MPIComm(Communicator):
         return MPIComm(handle, _ledger=self._ledger, _is_owner=True)
 
     def _free(self) -> None:
-        _communicators.discard(self)
+        _communicators.pop(self._serial, None)
         self._mpi.Free()
         if self._is_owner:
             self.handle.Free()
