@@ -10,28 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from ht_comm import Communicator
+from ht_core.draws import exponential, fill
+from ht_core.random import default_rng
 
-_WORDS_PER_BLOCK = 4
 _SEEDS = 1 << 63
 
 
 def exponentials(seed: int, stream: int, start: int, count: int, device: torch.device) -> torch.Tensor:
-    """Return the exponential variates number start, ..., start + count - 1 of a stream, shape (count,),
-    float64."""
-    bits = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
-    bits.advance(start // _WORDS_PER_BLOCK)
-    generator = np.random.Generator(bits)
-    generator.random(start % _WORDS_PER_BLOCK)
-    values = generator.random(count)
-    np.negative(values, out=values)
-    np.log1p(values, out=values)
-    np.negative(values, out=values)
-    return torch.from_numpy(values).to(device)
+    """Return the exponential variates start, ..., start + count - 1 of a stream, shape (count,), float64."""
+    out = torch.empty(count, dtype=torch.float64, device=device)
+    fill(out, exponential(torch.float64), (seed, stream), start)
+    return out
 
 
-def replicated_generator(seed: int, stream: int) -> np.random.Generator:
-    """Return a generator for choices that every rank makes alike."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
+def different_rows(seed: int, n: int, size: int, comm: Communicator) -> list[int]:
+    """Return `size` different indices below `n`, each set equally likely, the same on every rank."""
+    return default_rng(seed, comm=comm).choice(n, size, replace=False).larray.tolist()
 
 
 def resolve_seed(op: str, random_state: Any) -> int:
@@ -40,8 +35,8 @@ def resolve_seed(op: str, random_state: Any) -> int:
     Parameters
     ----------
     random_state : int, None, ht_core.random.Generator or numpy.random.Generator
-        None and a generator of ht-core draw the next number from a stream that all ranks share; a NumPy
-        generator must be in the same state on every rank.
+        None and a generator of ht-core draw the next number from a stream that all ranks share; a NumPy generator
+        must be in the same state on every rank.
 
     Raises
     ------
@@ -55,10 +50,9 @@ def resolve_seed(op: str, random_state: Any) -> int:
     if random_state is None:
         from ht_core import random
 
-        return int(random.randint(0, 2**62, (1,)).larray[0])
-    for name in ("randint", "integers"):
-        draw = getattr(random_state, name, None)
-        if draw is not None:
-            value = draw(0, 2**62, 1)
-            return int(getattr(value, "larray", value)[0])
-    raise ValueError(f"{op}: random_state must be an int, a generator or None, got {random_state!r}")
+        random_state = random.get_generator()
+    draw = getattr(random_state, "integers", None)
+    if draw is None:
+        raise ValueError(f"{op}: random_state must be an int, a generator or None, got {random_state!r}")
+    value = draw(0, 2**62, 1)
+    return int(getattr(value, "larray", value)[0])

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import torch
 
-from ..draws import exponentials, replicated_generator
+from ..draws import different_rows, exponentials
 from ..moments import local_moments
 from ..rows import Rows, serial_rows, take
 from .lloyd import Lloyd
@@ -26,8 +26,7 @@ _BATCH_ITERATIONS = 50
 def random_rows(rows: Rows, k: int, seed: int) -> torch.Tensor:
     """Return `k` different rows, each set of rows equally likely, shape (k, d), float64; one allreduce of
     k d numbers."""
-    indices = replicated_generator(seed, 0).choice(rows.n, size=k, replace=False)
-    return take(rows, indices.tolist()).to(torch.float64)
+    return take(rows, different_rows(seed, rows.n, k, rows.comm)).to(torch.float64)
 
 
 def batch_parallel(rows: Rows, k: int, seed: int) -> torch.Tensor:
@@ -44,8 +43,7 @@ def batch_parallel(rows: Rows, k: int, seed: int) -> torch.Tensor:
     batches = min(_BATCHES, rows.n // size)
     if batches < 2:
         return plus_plus(rows, k, seed)
-    indices = replicated_generator(seed, 0).choice(rows.n, size=batches * size, replace=False)
-    sample = take(rows, indices.tolist()).to(torch.float64)
+    sample = take(rows, different_rows(seed, rows.n, batches * size, rows.comm)).to(torch.float64)
     d, comm = rows.d, rows.comm
     found = torch.zeros((batches, k, d + 1), dtype=torch.float64, device=sample.device)
     for b in range(comm.rank, batches, comm.size):
