@@ -146,7 +146,7 @@ def test_arithmetic_on_tensors_agrees_with_the_native_generator(name, device):
     draws._transform(draw, numbers, KEY, work)
     native = _drawn(name, len(work))
     found = torch.empty(len(work), dtype=draws._SIGNED_TWIN.get(dtype, dtype)).copy_(work)
-    if draw.native or dtype not in draws._SIGNED_TWIN and not dtype.is_floating_point:
+    if draw.native or (dtype not in draws._SIGNED_TWIN and not dtype.is_floating_point):
         tolerance = 0.0 if "exponential" not in name else 1e-14 if dtype == torch.float64 else 1e-7
         assert ((found.double() - native.double()).abs() <= tolerance * (1 + native.double().abs())).all()
     elif dtype in draws._SIGNED_TWIN:
@@ -232,7 +232,9 @@ def test_normal_of_the_extreme_words_is_finite():
         assert out.abs().max() < 9
 
 
-@pytest.mark.parametrize("name", ["uniform float64", "uniform float32", "uniform float16", "uniform bfloat16"])
+@pytest.mark.parametrize(
+    "name", ["uniform float64", "uniform float32", "uniform float16", "uniform bfloat16"]
+)
 def test_uniform_stays_below_one(name):
     draw, dtype = DRAWS[name]
     top = torch.full((4,), -1)

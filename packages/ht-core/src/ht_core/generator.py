@@ -548,7 +548,7 @@ class Generator:
         with np.errstate(divide="ignore", invalid="ignore"):
             times = np.where(weights > 0, arrivals.numpy() / weights, np.inf)
         first = np.argsort(times, kind="stable")[: math.prod(shape)].reshape(shape)
-        out.larray.copy_(torch.from_numpy(first[out.layout.slices(out.comm.rank)]))
+        out.larray.copy_(torch.as_tensor(first[out.layout.slices(out.comm.rank)]))
         return out
 
 

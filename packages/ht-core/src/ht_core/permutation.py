@@ -60,6 +60,10 @@ class Permutation:
         fill(by_column, integers(0, self._rows), key, -(-len(by_row) // 8) * 8)
         pairs = zip(by_row.view(half, -1).numpy(), by_column.view(half, -1).numpy())
         self._tables = list(pairs)
+        self._forward, self._backward = self._rounds, self._rounds_back
+        if side * self._rows <= _SMALL:  # go through the many rounds once
+            images = self._rounds(np.arange(side * self._rows))
+            self._forward, self._backward = images.__getitem__, np.argsort(images).__getitem__
 
     def image(self, places: torch.Tensor) -> torch.Tensor:
         """Return what stands at `places`, int64 of any shape on the CPU; the same shape."""
@@ -81,7 +85,7 @@ class Permutation:
             out[first : first + TILE] = tile
         return torch.from_numpy(out).view(points.shape)
 
-    def _forward(self, points: np.ndarray) -> np.ndarray:
+    def _rounds(self, points: np.ndarray) -> np.ndarray:
         mask = (1 << self._bits) - 1
         column, row = points & mask, points >> self._bits
         for by_row, by_column in self._tables:
@@ -91,7 +95,7 @@ class Permutation:
             row -= self._rows * (row >= self._rows)
         return (row << self._bits) | column
 
-    def _backward(self, points: np.ndarray) -> np.ndarray:
+    def _rounds_back(self, points: np.ndarray) -> np.ndarray:
         mask = (1 << self._bits) - 1
         column, row = points & mask, points >> self._bits
         for by_row, by_column in reversed(self._tables):
