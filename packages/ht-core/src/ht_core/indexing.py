@@ -207,8 +207,7 @@ def argwhere(x: DNDarray) -> DNDarray:
             torch.empty(shape, dtype=torch.int64, device=x.larray.device), Layout(shape, None), x.comm
         )
     x, columns, found = _true_positions(x, "argwhere")
-    layout = found.insert(1, len(columns))
-    return DNDarray(torch.stack(columns, dim=1), layout, x.comm)
+    return DNDarray(torch.stack(columns, dim=1), found.insert(1, len(columns)), x.comm)
 
 
 def flatnonzero(x: DNDarray) -> DNDarray:

@@ -78,6 +78,10 @@ class Route:
 def get_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position: int) -> DNDarray:
     """Return the elements of `x` that a key in normal form with index arrays names."""
     source = plan_index(x.layout, items).layout
+    if len(entries) == 1 and entries[0].is_mask:
+        aligned = _aligned_mask(entries[0], source, x.comm)
+        if aligned is not None:
+            return _get_masked(get_basic(x, items), entries[0], aligned, position)
     indices = as_indices(entries, source, x.comm)
     shape = common_shape(indices)
     check_known(indices, source, shape, x.comm)
@@ -99,6 +103,48 @@ def get_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position
     else:
         rows = _exchange_asked(y, route)
     return DNDarray(place(rows, route.layout, x.comm.rank, position), layout, x.comm)
+
+
+def _aligned_mask(entry: Entry, source: Layout, comm: Communicator) -> Layout | None:
+    """Return the layout in which a mask meets the array and selected rows stay in place; None if there is none."""
+    mask = entry.array.layout
+    if source.split is None:
+        return None if mask.split is not None else mask
+    along = source.split - entry.axis
+    if source.split not in entry.axes:
+        return Layout(mask.shape, None)
+    return Layout(mask.shape, along, source.counts) if is_c_ordered(mask.shape, along) else None
+
+
+def _get_masked(y: DNDarray, entry: Entry, aligned: Layout, position: int) -> DNDarray:
+    """Select by one mask, without index arrays for each of its axes. At most one exchange of counts."""
+    comm, array = y.comm, entry.array
+    axes = tuple(entry.axes)
+    mask = redistribute(array.larray, array.layout, aligned, comm)
+    front = bits(y.larray).movedim(axes, tuple(range(len(axes))))
+    if front.is_contiguous() and front.numel():
+        places = mask.reshape(-1).nonzero().reshape(-1)
+        rows = front.flatten(0, len(axes) - 1).index_select(0, places)
+    else:
+        rows = front[mask]
+    if aligned.split is None:
+        found = Layout((rows.shape[0],), None)
+    else:
+        if array.split is None:
+            counts = _counts_of(array.larray, aligned)
+        else:
+            counts = exchange_counts(rows.shape[0], comm, rows.device)
+        found = Layout((sum(counts),), 0, counts)
+    local = rows.movedim(0, position).view(y.larray.dtype)
+    return DNDarray(local, result_layout(y.layout, axes, found, position), comm)
+
+
+def _counts_of(mask: torch.Tensor, layout: Layout) -> tuple[int, ...]:
+    """Return how many elements of a mask known to all ranks are true in each rank's part of `layout`."""
+    per_row = mask.movedim(layout.split, 0).flatten(1).sum(1) if mask.ndim > 1 else mask.to(torch.int64)
+    below = torch.cat([per_row.new_zeros(1), per_row.cumsum(0)])
+    edges = torch.tensor((*layout.displs, layout.shape[layout.split]), device=mask.device)
+    return tuple(below[edges].diff().tolist())
 
 
 # -- index arrays ---------------------------------------------------------------------------------------------
@@ -147,19 +193,13 @@ def true_positions(
 
     *Distribution*: no message where `layout` is replicated; otherwise one allgather of p integers.
     """
-    flat = mask.reshape(-1).nonzero().reshape(-1) if mask.ndim else None
-    if mask.ndim == 1:
-        columns = [flat]
-    else:
-        columns = list(torch.unravel_index(flat, mask.shape)) if mask.numel() else [flat] * mask.ndim
-    n = flat.numel()
+    found = mask.nonzero()
+    n = found.shape[0]
     if layout.split is None:
-        return columns, Layout((n,), None)
-    start = layout.displs[comm.rank]
-    if start:
-        columns[layout.split] = columns[layout.split] + start
+        return list(found.unbind(1)), Layout((n,), None)
+    found[:, layout.split] += layout.displs[comm.rank]
     counts = exchange_counts(n, comm, mask.device)
-    return columns, Layout((sum(counts),), 0, counts)
+    return list(found.unbind(1)), Layout((sum(counts),), 0, counts)
 
 
 def exchange_counts(n: int, comm: Communicator, device: torch.device) -> tuple[int, ...]:

@@ -91,7 +91,12 @@ class Target:
                 keys, rows = [key[last] for key in keys], bits(rows)[last].view(rows.dtype)
         if overlaps(rows, self.view):
             rows = rows.clone()
-        front.index_put_(tuple(keys), bits(rows))
+        rows = bits(rows)
+        if front.is_contiguous() and front.numel():  # index_copy_ is several times faster where it applies
+            flat = front.flatten(0, len(keys) - 1)
+            flat.index_copy_(0, _linear(keys, front.shape), rows.expand(keys[0].numel(), *flat.shape[1:]))
+        else:
+            front.index_put_(tuple(keys), rows)
 
 
 def set_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position: int, value: object) -> None:
@@ -201,10 +206,15 @@ def _send(target: Target, route: Route) -> None:
 
 def _last_of_each(keys: list[torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor | None:
     """Return the places of the last occurrence of each position; None where no position occurs twice."""
-    linear = keys[0]
-    for key, extent in zip(keys[1:], shape[1:]):
-        linear = linear * extent + key
-    ordered, places = torch.sort(linear, stable=True)
+    ordered, places = torch.sort(_linear(keys, shape), stable=True)
     is_last = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=is_last[:-1])
     return None if bool(is_last.all()) else places[is_last]
+
+
+def _linear(keys: list[torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    """Return positions along the first axes of `shape` as positions in C order over these axes."""
+    linear = keys[0]
+    for key, extent in zip(keys[1:], shape[1:]):
+        linear = linear * extent + key
+    return linear
