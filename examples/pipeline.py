@@ -15,7 +15,7 @@ y = ht.load_hdf5("digits.h5", "digit", dtype=ht.float32, split=0)
 ht.print0(f"loaded {X.shape[0]} images of {X.shape[1]} pixels on {X.comm.size} rank(s)")
 
 X = ht.preprocessing.StandardScaler(copy=False).fit_transform(X)
-U, s, error = ht.linalg.hsvd_rtol(X, 0.3, compute_sv=True)
+U, s, V, error = ht.linalg.hsvd_rtol(X, 0.3, compute_sv=True)
 ht.print0(f"{s.shape[0]} of {X.shape[1]} directions keep the relative error below 0.3")
 
 model = ht.cluster.KMeans(n_clusters=10, init="k-means++", random_state=0)
