@@ -191,17 +191,16 @@ def _install_wheels(session: nox.Session, *requirements: str, expect: list[str])
     Only what `requirements` name and declare may be there: a wheel that forgets a dependency fails its tests,
     a wheel that pulls in a higher layer fails here.
     """
-    fresh = ["--refresh-package", "ht-comm"]  # same version, new content: uv must not use its cache
-    for name in LOWER:
-        fresh += ["--refresh-package", f"ht-{name}"]
+    # Same version, new content: uv must not take a wheel from its cache.
+    fresh = [word for name in LOWER for word in ("--refresh-package", f"ht-{name}")]
     session.install("-q", "--find-links", str(WHEELHOUSE), *fresh, *requirements)
-    listing = session.run(
-        _uv(), "pip", "list", "-q", "--python", session.bin, "--format", "freeze", external=True, silent=True
-    )
+    python = str(Path(session.bin) / "python")
+    command = [_uv(), "pip", "list", "-q", "--python", python, "--format", "freeze"]
+    listing = session.run(*command, external=True, silent=True)
     found = sorted(line.split("==")[0] for line in listing.splitlines() if line.startswith("ht-"))
     if found != sorted(f"ht-{name}" for name in expect):
         session.error(f"packages must be {expect}, got {found}")
-    return str(Path(session.bin) / "python")
+    return python
 
 
 def _version(name: str) -> str:
