@@ -1,8 +1,8 @@
 """Time of a resplit 0 -> 1 and 1 -> 0 against a local copy of the same bytes, and the scratch it takes.
 
 Run: ``mpiexec -n 2 python benchmarks/resplit.py [--mib 256] [--repeat 5]``. Each rank holds `--mib` MiB of
-float32. Prints a line for each case: median and best time, ratio to the copy; then the peak memory beyond input
-and output.
+float32. Prints a line for each case: median and best time, ratio to the copy; then the peak memory beyond
+input and output.
 """
 
 import argparse
@@ -66,9 +66,7 @@ def main():
         scratch = peak_mib() - base
         fresh = measure(comm, options.repeat, lambda x=x, plan=plan: comm.redistribute(x, plan))
         if comm.rank == 0:
-            print(
-                f"split {before} -> {after}, {options.mib} MiB per rank, {comm.size} ranks, {type(comm).__name__}"
-            )
+            print(f"split {before} -> {after}, {options.mib} MiB per rank, {comm.size} ranks")
             for name, times in (
                 ("copy", copy),
                 ("resplit, out= reused", reused),

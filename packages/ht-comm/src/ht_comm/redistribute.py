@@ -6,6 +6,9 @@ cached, the same on all ranks), `execute` sends what has to move: between every 
 one's old and the other's new box, cut into chunks, in ring order (rank + 1, rank + 2, ...), with bounded
 scratch. Every element of the result is written once.
 
+The window of each direction is counted in bytes: two long chunks (one travels while the next is packed), or all
+messages at once where the traffic is small, one for each pair of ranks that exchange anything.
+
 The size of the chunks depends on shapes, the item size and `config.chunk_bytes` only; strides decide
 whether a rank packs a chunk or hands its memory to the transport, which its peer neither sees nor needs to
 know.
