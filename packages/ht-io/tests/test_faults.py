@@ -5,11 +5,14 @@ intact.
 import errno
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -318,3 +321,30 @@ def test_unknown_suffix(tmp_path):
         load(tmp_path / "x.docx", "x")
     with pytest.raises(ValueError, match=r"ht_io.formats"):
         save(VALUES, tmp_path / "x", "x")
+
+
+def test_one_process_of_a_job_killed_in_the_middle_of_a_save(path):
+    """The job ends, the old file stays."""
+    before = path.read_bytes()
+    program = textwrap.dedent(
+        """
+        import os, signal, sys, torch
+        import ht_core as ht
+        from ht_io import raw, save_hdf5
+        x = ht.ones(100_000, split=0)
+        if x.comm.size != 2:
+            sys.exit("must be started on two ranks")
+        if x.comm.rank == 1:
+            raw.write_all = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+        save_hdf5(x, sys.argv[1], "x")
+        """
+    )
+    beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+    mpiexec = shlex.split(os.environ.get("HT_MPIEXEC", beside or "mpiexec"))
+    command = [*mpiexec, "-n", "2", sys.executable, "-c", program, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert "must be started" not in done.stderr
+    assert path.read_bytes() == before
+    save_hdf5(VALUES, path, "x")
+    assert os.listdir(path.parent) == [path.name]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import TextIO
 
 import numpy as np
 from ht_comm import Communicator
 
+_QUIET = 5.0  # seconds without a sign of life
 _STATUS, _RESET = "/proc/self/status", "/proc/self/clear_refs"
 
 
@@ -53,6 +57,7 @@ class Meter:
         self.comm, self.total, self.say = comm, total, say
         self.steps: list[Step] = []
         self.is_reset = reset_peak()
+        self._last_told = time.monotonic()
 
     @property
     def memory_source(self) -> str:
@@ -65,12 +70,12 @@ class Meter:
     def step(self, name: str) -> Iterator[Step]:
         """Measure what is done inside; set ``.note`` on the value to say what came out."""
         done = Step(name, 0.0, 0, 0, 0)
-        self.say(f"[{len(self.steps) + 1}/{self.total}] {name} ...")
+        self._tell(f"[{len(self.steps) + 1}/{self.total}] {name} ...")
         self.comm.barrier()
         if self.is_reset:
             reset_peak()
         start = time.perf_counter()
-        with self.comm.trace() as traced:
+        with self._signs_of_life(), self.comm.trace() as traced:
             yield done
         self.comm.barrier()
         done.seconds = time.perf_counter() - start
@@ -78,7 +83,67 @@ class Meter:
         done.messages, done.peak_bytes = (int(n) for n in most)
         done.bytes_sent = int(self.comm.allreduce(np.array([traced.bytes], dtype=np.int64), "sum")[0])
         self.steps.append(done)
-        self.say(f"      {done.seconds:.2f} s" + (f"; {done.note}" if done.note else ""))
+        self._tell(f"      {done.seconds:.2f} s" + (f"; {done.note}" if done.note else ""))
+
+    def _tell(self, text: str) -> None:
+        self._last_told = time.monotonic()
+        self.say(text)
+
+    @contextlib.contextmanager
+    def _signs_of_life(self) -> Iterator[None]:
+        """Show progress bars and, in steps without one, the time: where there is no terminal, as lines now and then."""
+        if self.comm.rank > 0 or sys.stderr.isatty():
+            yield
+            return
+        is_over = threading.Event()
+        start = time.perf_counter()
+
+        def beat() -> None:
+            while not is_over.wait(1.0):
+                if time.monotonic() - self._last_told >= _QUIET:
+                    self._tell(f"      ... {time.perf_counter() - start:.0f} s")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            with contextlib.redirect_stderr(BarsAsLines(sys.stderr, self._tell)):
+                yield
+        finally:
+            is_over.set()
+            thread.join()
+
+
+class BarsAsLines(io.TextIOBase):
+    """A stream that looks like a terminal to progress bars and passes on a bar every few seconds, as a line.
+
+    What does not begin with a carriage return goes through to `file`.
+    """
+
+    def __init__(self, file: TextIO, tell: Callable[[str], None]) -> None:
+        self.file, self.tell = file, tell
+        self._shown = time.monotonic()
+        self._in_bar = False
+
+    def isatty(self) -> bool:
+        """Return True: bars draw themselves on terminals only."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Pass on a bar if the last one was a while ago; other text always."""
+        if text.startswith("\r"):
+            self._in_bar = True
+            if time.monotonic() - self._shown >= _QUIET:
+                self._shown = time.monotonic()
+                self.tell("      " + text.strip())
+        elif self._in_bar and text == "\n":
+            self._in_bar = False
+        else:
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file behind."""
+        self.file.flush()
 
 
 def reset_peak() -> bool:

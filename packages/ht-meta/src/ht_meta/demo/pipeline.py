@@ -33,8 +33,9 @@ FEATURES_FILE, RESULTS_FILE, PICTURE_FILE, SUMMARY_FILE = (
     "demo.png",
     "summary.json",
 )
-_TABLES = ("pixels", "patches", "coordinates")
+TABLES = ("pixels", "patches", "coordinates")
 _STEPS = 12
+MAX_ITER = 100  #: iterations of k-means: the last few hundred would move the centres little
 
 
 class DemoError(ValueError):
@@ -159,9 +160,9 @@ def _write_and_load(
         del rows
     with meter.step("load, split=0") as step:
         parts = [
-            load_hdf5(path, name, split=0, device=options.device, comm=comm) for name in (*_TABLES, "target")
+            load_hdf5(path, name, split=0, device=options.device, comm=comm) for name in (*TABLES, "target")
         ]
-        step.note = ", ".join(f"{name} {part.shape}" for name, part in zip((*_TABLES, "target"), parts))
+        step.note = ", ".join(f"{name} {part.shape}" for name, part in zip((*TABLES, "target"), parts))
     *tables, target = parts
     del parts
     with meter.step("hstack") as step:
@@ -189,7 +190,7 @@ def _analyse(data: tuple[DNDarray, DNDarray], options: Options, meter: Meter) ->
         step.note = f"{pca.components_.shape[0]} components hold {100 * share:.1f} % of the variance"
     _cluster(features, options, meter, found)
     with meter.step("Lasso") as step:
-        lasso = Lasso(alpha=options.alpha, max_iter=5000, tol=1e-6).fit(features, target)
+        lasso = Lasso(alpha=options.alpha, max_iter=5000, tol=1e-8).fit(features, target)
         found.update(coefficients=lasso.coef_, intercept=lasso.intercept_)
         found["score"] = float(lasso.score(features, target))
         used = int((lasso.coef_ != 0).sum())
@@ -203,7 +204,7 @@ def _cluster(features: DNDarray, options: Options, meter: Meter, found: dict[str
         # One iteration from the chosen start: centres that can be kept, and given to any other k-means.
         start = KMeans(k, init=options.init, n_init=1, max_iter=1, random_state=options.seed).fit(features)
     with meter.step("k-means fit") as step:
-        model = KMeans(k, init=start.cluster_centers_, verbose=1).fit(features)
+        model = KMeans(k, init=start.cluster_centers_, max_iter=MAX_ITER, verbose=1).fit(features)
         step.note = f"{model.n_iter_} iterations, inertia {model.inertia_:.6g}"
     with meter.step("k-means predict"):
         labels = model.predict(features)
