@@ -139,7 +139,7 @@ def _columns(linear: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]
     return list(torch.unravel_index(linear, shape))
 
 
-def _true_positions(x: object, op: str) -> tuple[DNDarray, list[torch.Tensor], Layout]:
+def _true_positions(x: object, op: str) -> tuple[DNDarray, torch.Tensor, Layout]:
     if not isinstance(x, DNDarray):
         from ht_comm import get_comm
 
@@ -182,8 +182,8 @@ def nonzero(x: DNDarray) -> tuple[DNDarray, ...]:
     """
     if np.ndim(x) == 0 if not isinstance(x, DNDarray) else x.ndim == 0:
         raise LayoutError("nonzero: x must have one axis or more, got a 0-D array; use x[None]")
-    x, columns, layout = _true_positions(x, "nonzero")
-    return tuple(DNDarray(column, layout, x.comm) for column in columns)
+    x, places, layout = _true_positions(x, "nonzero")
+    return tuple(DNDarray(column, layout, x.comm) for column in places.unbind(1))
 
 
 def argwhere(x: DNDarray) -> DNDarray:
@@ -206,8 +206,8 @@ def argwhere(x: DNDarray) -> DNDarray:
         return DNDarray(
             torch.empty(shape, dtype=torch.int64, device=x.larray.device), Layout(shape, None), x.comm
         )
-    x, columns, found = _true_positions(x, "argwhere")
-    return DNDarray(torch.stack(columns, dim=1), found.insert(1, len(columns)), x.comm)
+    x, places, found = _true_positions(x, "argwhere")
+    return DNDarray(places, found.insert(1, x.ndim), x.comm)
 
 
 def flatnonzero(x: DNDarray) -> DNDarray:
@@ -227,7 +227,8 @@ def flatnonzero(x: DNDarray) -> DNDarray:
     """
     if isinstance(x, DNDarray) and x.ndim == 0:
         x = DNDarray(x.larray.reshape(1), Layout((1,), None), x.comm)
-    x, columns, layout = _true_positions(x, "flatnonzero")
+    x, places, layout = _true_positions(x, "flatnonzero")
+    columns = places.unbind(1)
     linear = columns[0]
     for column, extent in zip(columns[1:], x.shape[1:]):
         linear = linear * extent + column

@@ -177,8 +177,8 @@ def _from_mask(entry: Entry, source: Layout, covered: set[int], comm: Communicat
             layout if is_c_ordered(layout.shape, layout.split) else Layout.even(layout.shape, 0, comm.size)
         )
     mask = redistribute(entry.array.larray, layout, target, comm)
-    columns, found = true_positions(mask, target, comm)
-    return [Index(entry.axis + k, column, found, True, owned) for k, column in enumerate(columns)]
+    places, found = true_positions(mask, target, comm)
+    return [Index(entry.axis + k, column, found, True, owned) for k, column in enumerate(places.unbind(1))]
 
 
 def is_c_ordered(shape: tuple[int, ...], split: int) -> bool:
@@ -186,20 +186,18 @@ def is_c_ordered(shape: tuple[int, ...], split: int) -> bool:
     return math.prod(shape[:split]) <= 1
 
 
-def true_positions(
-    mask: torch.Tensor, layout: Layout, comm: Communicator
-) -> tuple[list[torch.Tensor], Layout]:
-    """Return this rank's part of the global positions, one int64 vector per axis, and their layout.
+def true_positions(mask: torch.Tensor, layout: Layout, comm: Communicator) -> tuple[torch.Tensor, Layout]:
+    """Return this rank's part of the global positions, int64 of shape (n, mask.ndim), and the layout of its rows.
 
     *Distribution*: no message where `layout` is replicated; otherwise one allgather of p integers.
     """
     found = mask.nonzero()
     n = found.shape[0]
     if layout.split is None:
-        return list(found.unbind(1)), Layout((n,), None)
+        return found, Layout((n,), None)
     found[:, layout.split] += layout.displs[comm.rank]
     counts = exchange_counts(n, comm, mask.device)
-    return list(found.unbind(1)), Layout((sum(counts),), 0, counts)
+    return found, Layout((sum(counts),), 0, counts)
 
 
 def exchange_counts(n: int, comm: Communicator, device: torch.device) -> tuple[int, ...]:
