@@ -157,6 +157,27 @@ def test_arithmetic_on_tensors_agrees_with_the_native_generator(name, device):
 
 
 @pytest.mark.parametrize("name", DRAWS)
+def test_the_ways_of_a_device_give_the_same_numbers(name, monkeypatch):
+    """What a GPU would do, in tiles small enough to have seams."""
+    monkeypatch.setattr(draws, "_is_native", lambda out: False)
+    monkeypatch.setattr(draws, "DEVICE_BLOCKS", 64)
+    draw, dtype = DRAWS[name]
+    n = 70 * draw.per_block
+    whole = _drawn(name, n)
+    tile = torch.empty(n, dtype=draw.work)
+    draws._transform(draw, torch.arange(70), KEY, tile)
+    expected = torch.empty(n, dtype=draws._SIGNED_TWIN.get(dtype, dtype)).copy_(tile)
+    assert torch.equal(_bits(whole), _bits(expected))
+    for start, stop in ((3, n), (0, n - 3), (9, 11)):
+        assert torch.equal(_bits(_drawn(name, stop - start, start)), _bits(whole[start:stop]))
+    for length, stride in ((5, 40), (200, 250)):
+        out = torch.empty(2, length, dtype=dtype)
+        fill(out, draw, KEY, 7, stride)
+        for row, start in zip(out, (7, 7 + stride)):
+            assert torch.equal(_bits(row), _bits(_drawn(name, length, start)))
+
+
+@pytest.mark.parametrize("name", DRAWS)
 def test_fill_on_the_device_of_this_run(name, device):
     draw, dtype = DRAWS[name]
     out = torch.empty(7, 50, dtype=dtype, device=device)

@@ -27,6 +27,7 @@ from .layout import Layout, normalize_axis
 from .permutation import LARGEST, Permutation, move_rows
 from .philox import Key
 from .random_arguments import (
+    as_array,
     check_scale,
     in_range,
     integer_range,
@@ -142,7 +143,9 @@ class Generator:
 
     def spawn(self, n_children: int) -> list[Generator]:
         """Return `n_children` generators with unrelated seeds, drawn from this one. No message."""
-        words = torch.empty(in_range("spawn", "n_children", n_children, 1 << 20), dtype=torch.int64)
+        words = torch.empty(
+            in_range("spawn", "n_children", n_children, 1 << 20), dtype=torch.int64, device="cpu"
+        )
         fill(words, raw(), self._next_key())
         return [Generator(word % (1 << 64), comm=self.comm) for word in words.tolist()]
 
@@ -389,7 +392,7 @@ class Generator:
         """
         if hasattr(x, "__index__") and not isinstance(x, DNDarray):
             return self._order("permutation", x, x, types.int64, split, device, comm)
-        x = _as_array("permutation", x, split, device, comm)
+        x = as_array("permutation", x, split, device, comm)
         axis = normalize_axis(axis, x.ndim, "permutation")
         order = Permutation(x.shape[axis], self._next_key())
         return DNDarray(move_rows(x.larray, x.layout, x.comm, order, axis), x.layout, x.comm)
@@ -465,7 +468,7 @@ class Generator:
         """
         array = None if hasattr(a, "__index__") and not isinstance(a, DNDarray) else a
         if array is not None:
-            array = _as_array("choice", array, None, device, comm)
+            array = as_array("choice", array, None, device, comm)
             axis = normalize_axis(axis, array.ndim, "choice")
             comm, device = array.comm, array.device
         n = in_range("choice", "a", a, 1 << 62) if array is None else array.shape[axis]
@@ -526,8 +529,8 @@ class Generator:
         out = self._empty(op, size, kind.torch, split, device, comm)
         order = Permutation(n, self._next_key())
         start, runs, length, stride = _runs(out.layout, out.comm.rank)
-        places = torch.arange(length) + (start + stride * torch.arange(runs))[:, None]
-        out.larray.copy_(order.image(places).view(out.lshape))
+        places = start + stride * np.arange(runs)[:, None] + np.arange(length)
+        out.larray.copy_(order.image(torch.from_numpy(places)).view(out.lshape))
         return out
 
     def _chosen(self, n: int, shape, weights: np.ndarray | None, split, device, comm) -> DNDarray:
@@ -543,7 +546,7 @@ class Generator:
     def _raced(self, weights: np.ndarray, shape, split, device, comm) -> DNDarray:
         """Draw without replacement: the first arrivals of independent exponential clocks."""
         out = self._empty("choice", shape, torch.int64, split, device, comm)
-        arrivals = torch.empty(len(weights), dtype=torch.float64)
+        arrivals = torch.empty(len(weights), dtype=torch.float64, device="cpu")
         fill(arrivals, exponential(torch.float64), self._next_key())
         with np.errstate(divide="ignore", invalid="ignore"):
             times = np.where(weights > 0, arrivals.numpy() / weights, np.inf)
@@ -587,13 +590,3 @@ def _checked_seed(op: str, seed: object, comm: Communicator | None) -> int:
         entropy = np.array([secrets.randbits(64)], dtype=np.uint64)
         return int((get_comm() if comm is None else comm).bcast(entropy, root=0)[0])
     return in_range(op, "seed", seed, 1 << 64)
-
-
-def _as_array(op: str, x: object, split, device, comm) -> DNDarray:
-    if not isinstance(x, DNDarray):
-        from .creation import array
-
-        x = array(x, split=split, device=device, comm=comm)
-    if x.ndim == 0:
-        raise LayoutError(f"{op}: the array must have at least one axis, got a 0-D one")
-    return x

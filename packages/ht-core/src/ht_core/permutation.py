@@ -54,9 +54,9 @@ class Permutation:
         self._rows += self._rows % 2
         half = (ROUNDS_SMALL if side * self._rows <= _SMALL else ROUNDS) // 2
         # The tables are consecutive ranges of one stream; the second begins at a block.
-        by_row = torch.empty(half * self._rows, dtype=torch.int64)
+        by_row = torch.empty(half * self._rows, dtype=torch.int64, device="cpu")
         fill(by_row, integers(0, side), key)
-        by_column = torch.empty(half * side, dtype=torch.int64)
+        by_column = torch.empty(half * side, dtype=torch.int64, device="cpu")
         fill(by_column, integers(0, self._rows), key, -(-len(by_row) // 8) * 8)
         pairs = zip(by_row.view(half, -1).numpy(), by_column.view(half, -1).numpy())
         self._tables = list(pairs)
@@ -123,10 +123,10 @@ def move_rows(
         Of the extent along `axis`.
     """
     if axis != layout.split or comm.size == 1:
-        return local.index_select(axis, order.image(torch.arange(order.n)).to(local.device))
+        return local.index_select(axis, order.image(torch.arange(order.n, device="cpu")).to(local.device))
     start, count = layout.displs[comm.rank], layout.counts[comm.rank]
     displs = np.asarray(layout.displs)
-    own = torch.arange(start, start + count)
+    own = torch.arange(start, start + count, device="cpu")
     goes_to = _owners(displs, order.place(own).numpy())
     wanted = order.image(own).numpy()
     comes_from = _owners(displs, wanted)

@@ -85,3 +85,14 @@ def probabilities(p: object, n: int) -> np.ndarray:
     if not (np.isfinite(values).all() and (values >= 0).all() and abs(math.fsum(values) - 1) <= 1.5e-8):
         raise ValueError("choice: p must be non-negative and add up to 1")
     return values
+
+
+def as_array(op: str, x: object, split, device, comm) -> DNDarray:
+    """Return `x` as an array with at least one axis."""
+    if not isinstance(x, DNDarray):
+        from .creation import array
+
+        x = array(x, split=split, device=device, comm=comm)
+    if x.ndim == 0:
+        raise LayoutError(f"{op}: the array must have at least one axis, got a 0-D one")
+    return x
