@@ -81,10 +81,10 @@ def qr(a: DNDarray, mode: str = "reduced") -> QR | DNDarray:
     --------
     >>> import ht_core as ht
     >>> import ht_linalg
-    >>> a = ht.array([[3.0, 1.0], [4.0, 2.0], [0.0, 5.0]], split=0)
+    >>> a = ht.array([[3.0, 2.0], [4.0, 11.0], [0.0, 0.0]], split=0)
     >>> ht_linalg.qr(a).R.numpy().round(6)
-    array([[5.     , 2.2    ],
-           [0.     , 5.01597]])
+    array([[ 5., 10.],
+           [ 0.,  5.]])
     """
     a = as_dndarray("qr", "a", a)
     if a.ndim < 2:
