@@ -5,14 +5,11 @@ intact.
 import errno
 import os
 import re
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -20,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
+from ht_comm.pytest_group import find_launcher
 from ht_core.errors import DTypeError, LayoutError
 from ht_io import chunked, hdf5_write, load, load_hdf5, raw, save, save_hdf5, turns
 from ht_io.hdf5_read import check_complete
@@ -339,9 +337,9 @@ def test_one_process_of_a_job_killed_in_the_middle_of_a_save(path):
         save_hdf5(x, sys.argv[1], "x")
         """
     )
-    beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
-    mpiexec = shlex.split(os.environ.get("HT_MPIEXEC", beside or "mpiexec"))
-    command = [*mpiexec, "-n", "2", sys.executable, "-c", program, path]
+    launcher = find_launcher()
+    flags = [flag for flag in launcher.flags if flag != "-disable-auto-cleanup"]  # a job as users start it
+    command = [*launcher.command, *flags, "-n", "2", sys.executable, "-c", program, path]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
     assert "must be started" not in done.stderr

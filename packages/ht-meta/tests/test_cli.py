@@ -72,23 +72,23 @@ def test_launcher_beside_the_interpreter_comes_first(tmp_path):
     slurm = make_executable(tmp_path / "usr" / "srun")
     path = {"PATH": str(tmp_path / "usr")}
     python = str(tmp_path / "env" / "python")
-    assert find_launcher(path, python) == beside
-    assert find_launcher({**path, "HT_MPIEXEC": elsewhere}, python) == elsewhere
-    assert find_launcher(path, "/nowhere/python") == elsewhere
-    assert find_launcher({**path, "SLURM_JOB_ID": "1"}, "/nowhere/python") == slurm
+    assert find_launcher(path, python) == [beside]
+    assert find_launcher({**path, "HT_MPIEXEC": f"{elsewhere} -v"}, python) == [elsewhere, "-v"]
+    assert find_launcher(path, "/nowhere/python") == [elsewhere]
+    assert find_launcher({**path, "SLURM_JOB_ID": "1"}, "/nowhere/python") == [slurm]
     with pytest.raises(LauncherError, match=r"pip install 'ht-meta\[mpich\]'"):
         find_launcher({"PATH": str(tmp_path)}, "/nowhere/python")
-    with pytest.raises(LauncherError, match="HT_MPIEXEC must be an executable"):
+    with pytest.raises(LauncherError, match="HT_MPIEXEC must name an executable"):
         find_launcher({**path, "HT_MPIEXEC": "nothing"}, python)
 
 
 def test_command_and_environment():
-    command = plan_command("/bin/mpiexec", 4, ["x.py", "-n"], is_open_mpi=False, is_root=True)
+    command = plan_command(["/bin/mpiexec"], 4, ["x.py", "-n"], is_open_mpi=False, is_root=True)
     assert command == ["/bin/mpiexec", "-n", "4", sys.executable, "x.py", "-n"]
-    command = plan_command("/bin/srun", None, ["-m", "x"], is_open_mpi=False, is_root=False)
+    command = plan_command(["/bin/srun"], None, ["-m", "x"], is_open_mpi=False, is_root=False)
     assert command == ["/bin/srun", sys.executable, "-m", "x"]
-    assert "--allow-run-as-root" in plan_command("mpiexec", 4, ["x"], is_open_mpi=True, is_root=True)
-    assert "--allow-run-as-root" not in plan_command("mpiexec", 4, ["x"], is_open_mpi=True, is_root=False)
+    assert "--allow-run-as-root" in plan_command(["mpiexec"], 4, ["x"], is_open_mpi=True, is_root=True)
+    assert "--allow-run-as-root" not in plan_command(["mpiexec"], 4, ["x"], is_open_mpi=True, is_root=False)
     assert plan_environment({}, 4, 8)["OMP_NUM_THREADS"] == "2"
     assert plan_environment({}, 4, 2)["OMP_NUM_THREADS"] == "1"
     assert plan_environment({"OMP_NUM_THREADS": "7"}, 4, 8)["OMP_NUM_THREADS"] == "7"
@@ -114,6 +114,6 @@ def test_open_mpi_is_recognised(tmp_path):
     path = tmp_path / "mpiexec"
     path.write_text("#!/bin/sh\necho 'mpiexec (Open MPI) 5.0.8'\n")
     path.chmod(0o755)
-    assert launch._is_open_mpi(str(path))
+    assert launch.is_open_mpi(str(path))
     path.write_text("#!/bin/sh\necho 'HYDRA build details:'\n")
-    assert not launch._is_open_mpi(str(path))
+    assert not launch.is_open_mpi(str(path))

@@ -183,3 +183,10 @@ def test_progress_bars_become_lines_where_there_is_no_terminal(monkeypatch):
     assert told[0].startswith("      fit [#######")
     stream.write("a warning\n")
     assert file.getvalue() == "a warning\n"
+
+
+def test_alone_and_with_another_start(tmp_path):
+    summary = run_demo(Options(rows=3000, clusters=5, init="batchparallel", output=tmp_path / "a" / "b"))
+    assert summary["ranks"] == 1
+    assert summary["features"] == 152
+    assert (tmp_path / "a" / "b" / "demo.png").exists()

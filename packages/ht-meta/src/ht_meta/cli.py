@@ -142,10 +142,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if program[0] != "-m" and not Path(program[0]).is_file():
         parser.error(f"run: script must be an existing file, got {program[0]!r}")
     try:
-        return launch(options.ranks, program)
-    except LauncherError as error:
+        launch(options.ranks, program)
+    except (LauncherError, OSError) as error:
         print(error, file=sys.stderr)
-        return 2
+    return 2
 
 
 def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

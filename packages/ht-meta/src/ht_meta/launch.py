@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,33 +17,32 @@ class LauncherError(RuntimeError):
     """There is no MPI launcher, or the one asked for is not there."""
 
 
-def find_launcher(environ: Mapping[str, str], executable: str) -> str:
-    """Return the path of the MPI launcher to be used with this interpreter.
+def find_launcher(environ: Mapping[str, str], executable: str) -> list[str]:
+    """Return the command of the MPI launcher to be used with this interpreter.
 
-    In this order: the one named by ``HT_MPIEXEC``; beside the interpreter, where the wheels of MPICH and
-    Open MPI put theirs (a launcher of another MPI would start unconnected processes); ``srun`` within a
-    Slurm allocation; the path.
+    In this order: the command line in ``HT_MPIEXEC``; beside the interpreter, where the wheels of MPICH and Open MPI
+    put theirs (a launcher of another MPI would start unconnected processes); ``srun`` within a Slurm allocation;
+    the path.
 
     Raises
     ------
     LauncherError
         If there is none.
     """
-    named = environ.get("HT_MPIEXEC")
+    named = shlex.split(environ.get("HT_MPIEXEC", ""))
     if named:
-        found = shutil.which(named, path=environ.get("PATH"))
+        found = shutil.which(named[0], path=environ.get("PATH"))
         if found is None:
-            raise LauncherError(f"run: HT_MPIEXEC must be an executable file, got {named!r}")
-        return found
+            raise LauncherError(f"run: HT_MPIEXEC must name an executable file, got {named[0]!r}")
+        return [found, *named[1:]]
     # Not resolved: in a virtual environment the interpreter is a link to one without an mpiexec beside it.
     beside = str(Path(executable).absolute().parent)
-    in_slurm = "SLURM_JOB_ID" in environ
-    names = ("srun", "mpiexec", "mpirun") if in_slurm else _NAMES
-    for names_here, where in ((_NAMES, beside), (names, environ.get("PATH", os.defpath))):
-        for name in names_here:
+    on_path = ("srun", "mpiexec", "mpirun") if "SLURM_JOB_ID" in environ else _NAMES
+    for names, where in ((_NAMES, beside), (on_path, environ.get("PATH", os.defpath))):
+        for name in names:
             found = shutil.which(name, path=where)
             if found:
-                return found
+                return [found]
     raise LauncherError(
         "run: an MPI launcher (mpiexec, mpirun or srun) must be beside the interpreter or on the path, got none; "
         "run: pip install 'ht-meta[mpich]'"
@@ -50,10 +50,10 @@ def find_launcher(environ: Mapping[str, str], executable: str) -> str:
 
 
 def plan_command(
-    launcher: str, ranks: int | None, program: Sequence[str], *, is_open_mpi: bool, is_root: bool
+    launcher: Sequence[str], ranks: int | None, program: Sequence[str], *, is_open_mpi: bool, is_root: bool
 ) -> list[str]:
     """Return the command line that runs `program`, arguments of the Python interpreter, on `ranks` ranks."""
-    command = [launcher]
+    command = list(launcher)
     if is_open_mpi:
         # More ranks than cores is normal on a laptop; Open MPI refuses it, and the superuser, unless told.
         command += ["--oversubscribe"] + (["--allow-run-as-root"] if is_root else [])
@@ -72,8 +72,8 @@ def plan_environment(environ: Mapping[str, str], ranks: int | None, cores: int) 
     return out
 
 
-def launch(ranks: int | None, program: Sequence[str]) -> int:
-    """Run `program` on `ranks` ranks in place of this process, so that signals and the exit code are its own.
+def plan_launch(ranks: int | None, program: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment that run `program` on `ranks` ranks on this machine.
 
     Parameters
     ----------
@@ -81,11 +81,6 @@ def launch(ranks: int | None, program: Sequence[str]) -> int:
         None leaves the number to the launcher, as Slurm knows it.
     program : sequence of str
         Arguments of the Python interpreter: a script, or ``-m`` and a module, and theirs.
-
-    Returns
-    -------
-    int
-        2 if nothing could be started; otherwise it does not return.
 
     Raises
     ------
@@ -95,14 +90,24 @@ def launch(ranks: int | None, program: Sequence[str]) -> int:
     launcher = find_launcher(os.environ, sys.executable)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    command = plan_command(launcher, ranks, program, is_open_mpi=_is_open_mpi(launcher), is_root=is_root)
+    command = plan_command(launcher, ranks, program, is_open_mpi=is_open_mpi(launcher[0]), is_root=is_root)
+    return command, plan_environment(os.environ, ranks, cores)
+
+
+def launch(ranks: int | None, program: Sequence[str]) -> None:
+    """Run `program` on `ranks` ranks in place of this process, so that signals and the exit code are its own.
+
+    Takes what :func:`plan_launch` takes; does not return.
+    """
+    command, environment = plan_launch(ranks, program)
     sys.stdout.flush()
-    os.execve(launcher, command, plan_environment(os.environ, ranks, cores))
-    return 2
+    os.execve(command[0], command, environment)
 
 
-def _is_open_mpi(launcher: str) -> bool:
+def is_open_mpi(launcher: str) -> bool:
+    """Tell whether `launcher` is Open MPI's, from what it says of itself."""
     if os.path.basename(launcher) == "srun":
         return False
-    said = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
-    return "Open MPI" in said or "OpenRTE" in said or "prte" in said.lower()
+    done = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).lower()
+    return any(word in said for word in ("open mpi", "openrte", "open-mpi", "prrte"))

@@ -6,9 +6,7 @@ Used by the tests on a few rows and by ``benchmarks/demo_agreement.py`` on all. 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..launch import find_launcher, plan_environment
+from ..launch import plan_launch
 from .pipeline import FEATURES_FILE, MAX_ITER, RESULTS_FILE, SUMMARY_FILE, TABLES
 
 
@@ -50,17 +48,10 @@ def run_on_ranks(p: int, output: Path, *options: str, timeout: float = 600.0) ->
     RuntimeError
         If it fails; the text is what it printed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    program = [sys.executable, "-m", "ht_meta", "demo", "--output", str(output), *options]
-    command = [find_launcher(os.environ, sys.executable), "-n", str(p), *program] if p > 1 else program
+    command, environment = plan_launch(p, ["-m", "ht_meta", "demo", "--output", str(output), *options])
     start = time.perf_counter()
     done = subprocess.run(
-        command,
-        env=plan_environment(os.environ, p, cores),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
+        command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     if done.returncode:
         raise RuntimeError(f"the demo on {p} ranks ended with {done.returncode}:\n{done.stdout}{done.stderr}")
