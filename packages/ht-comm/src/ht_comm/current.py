@@ -20,10 +20,7 @@ _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "M
 
 def get_comm() -> "Communicator":
     """Return this thread's communicator: set by `use_comm`, the rank's own in `spmd`, else the world."""
-    try:
-        return _current.comm
-    except AttributeError:
-        return world()
+    return getattr(_current, "comm", None) or _world or world()
 
 
 class use_comm:

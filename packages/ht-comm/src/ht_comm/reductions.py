@@ -1,5 +1,6 @@
 """Collectives that combine: allreduce, reduce, scan, exscan, reduce_scatterv."""
 
+from . import config
 from .buffers import (
     Array,
     Buffer,
@@ -251,7 +252,7 @@ class Reductions:
         return out, is_direct
 
     def _allreduce_slices(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
-        if self._fits(recv):
+        if recv.count * recv.dtype.itemsize <= config.slice_bytes:
             if self._ledger.traces:
                 self._ledger.add(recv.nbytes)
             self._allreduce(send, recv, red)

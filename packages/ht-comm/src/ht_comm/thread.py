@@ -9,6 +9,7 @@ situation in which every living rank is blocked is a dead-lock and is reported w
 exception on one rank wakes all others.
 """
 
+import contextvars
 import itertools
 import sys
 import threading
@@ -454,7 +455,10 @@ def spmd(p: int, fn: Callable[..., Any], *args: Any, timeout: float = 60.0, **kw
 def _run_threads(world: _World, run: Callable[[int], None], timeout: float) -> None:
     with borrowed_threads(world.size):
         threads = [
-            threading.Thread(target=run, args=(rank,), name=f"rank {rank}", daemon=True)
+            # Each in a copy of the caller's context, so that numpy.errstate and the like hold in the ranks too.
+            threading.Thread(
+                target=contextvars.copy_context().run, args=(run, rank), name=f"rank {rank}", daemon=True
+            )
             for rank in range(world.size)
         ]
         for thread in threads:

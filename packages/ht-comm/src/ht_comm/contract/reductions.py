@@ -238,6 +238,20 @@ class ReductionContract:
 
         run(body)
 
+    @pytest.mark.parametrize("n", [1, 33, 5000])
+    def test_every_rank_gets_the_same_bits(self, run, library, n):
+        def body(comm):
+            for dtype in ("float32", "float64", "complex64"):
+                values = np.random.default_rng(comm.rank).normal(size=n) * 10.0 ** (5 * comm.rank)
+                x = library.make(
+                    values.astype(dtype), layout=library.layouts[comm.rank % len(library.layouts)]
+                )
+                for op in ("sum", "prod"):
+                    result = library.read(comm.allreduce(x, op))
+                    assert len(set(comm.allgather_object(result.tobytes()))) == 1
+
+        run(body)
+
     def test_moments_of_nothing(self, run, library):
         def body(comm):
             own = library.make(np.array([0.0, np.nan, 0.0]))
