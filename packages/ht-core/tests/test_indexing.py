@@ -448,6 +448,12 @@ def test_bad_values(key, value, error):
     assert len(set(ht_comm.spmd(4, job))) == 1
 
 
+def test_broadcast_views_are_read_only():
+    for key in (0, [0, 1], slice(None)):
+        with pytest.raises(ht.LayoutError):
+            ht.broadcast_to(ht.zeros(3), (4, 3))[key] = 1
+
+
 def test_index_of_another_communicator_is_refused():
     def job(comm):
         x = ht.zeros(4, split=0, comm=comm)

@@ -232,6 +232,10 @@ def setitem(x: DNDarray, key: object, value: object) -> None:
         items, entries, position = (key,), (), 0
     else:
         items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
+    if _is_repeated(x.larray):
+        raise LayoutError(
+            "setitem: the array must be writable, got a view made by broadcasting; copy it first"
+        )
     value = as_value(value, x)
     if not entries:
         set_basic(x, items, value)
@@ -239,6 +243,15 @@ def setitem(x: DNDarray, key: object, value: object) -> None:
     from .scatter import set_advanced
 
     set_advanced(x, items, entries, position, value)
+
+
+def _is_repeated(local: torch.Tensor) -> bool:
+    """Tell whether elements of a tensor share memory, as after broadcasting. Empty tensors may have any strides."""
+    return (
+        0 in local.stride()
+        and local.numel() > 0
+        and any(step == 0 and extent > 1 for step, extent in zip(local.stride(), local.shape))
+    )
 
 
 def set_basic(x: DNDarray, items: tuple, value: DNDarray | bool | int | float | complex) -> None:
