@@ -202,7 +202,12 @@ def test_arguments_that_differ_between_ranks(tmp_path):
         with pytest.raises(ValueError, match="the same on every rank"):
             save_hdf5(distribute(VALUES, comm, 0), tmp_path / "x.h5", f"x{comm.rank}")
 
+    def write_different_numbers(comm):
+        with pytest.raises(ValueError, match="the same on every rank"):
+            save_hdf5({f"x{i}": VALUES for i in range(1 + comm.rank)}, tmp_path / "x.h5")
+
     spmd(3, write)
+    spmd(2, write_different_numbers)
     assert not list(tmp_path.iterdir())
 
 

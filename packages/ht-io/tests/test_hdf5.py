@@ -1,11 +1,13 @@
 """Round trips through HDF5 files on p ranks, and files that h5py wrote."""
 
+import time
+
 import h5py
 import numpy as np
 import pytest
 import torch
-from ht_comm import spmd
-from ht_core import Layout
+from ht_comm import get_comm, spmd
+from ht_core import DNDarray, Layout
 from ht_io import load, load_hdf5, raw, save, save_hdf5
 from io_arrays import DTYPES, distribute, make_counts, make_global, same
 
@@ -222,11 +224,12 @@ def test_same_bytes_for_any_number_of_ranks(tmp_path):
     values = make_global((13, 4))
 
     def write(comm, name, options):
-        save_hdf5(distribute(values, comm, 0), tmp_path / name, "x", **options)
+        save_hdf5(distribute(values, comm, 0), tmp_path / name, "group/x", attrs={"a": 1}, **options)
 
     for options in ({}, {"compression": "gzip", "chunks": (3, 4)}):
-        for p in (1, 3):
-            spmd(p, write, f"{p}.h5", options)
+        spmd(1, write, "1.h5", options)
+        time.sleep(1.1)  # the time stamps of HDF5 are in seconds
+        spmd(3, write, "3.h5", options)
         assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
 
 
@@ -267,3 +270,21 @@ def test_communicator_of_the_caller(tmp_path):
         assert same(x.larray, values[x.layout.slices(half.rank)])
 
     spmd(4, check)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_many_data_sets_in_one_call(tmp_path, p):
+    def check(comm):
+        arrays = {f"x{i}": distribute(make_global((5,), seed=i), comm, 0) for i in range(100)}
+        save_hdf5(arrays, tmp_path / "x.h5", mode="x")
+        for i in (0, 63, 64, 99):
+            assert same(load_hdf5(tmp_path / "x.h5", f"x{i}").larray, make_global((5,), seed=i))
+
+    spmd(p, check)
+
+
+def test_tensors_that_record_gradients(tmp_path):
+    x = torch.arange(6.0).reshape(3, 2).requires_grad_()
+    for options in ({}, {"dtype": "float64"}, {"chunks": (2, 2)}, {"compression": "lzf"}):
+        save_hdf5(DNDarray(x, Layout.replicated((3, 2)), get_comm()), tmp_path / "x.h5", "x", **options)
+        assert load_hdf5(tmp_path / "x.h5", "x").numpy().tolist() == [[0, 1], [2, 3], [4, 5]]

@@ -58,3 +58,23 @@ def test_write_all_needs_as_many_calls_as_it_takes(tmp_path):
     write_all(handle, memoryview(b"0123456789"), 3, limit=4)
     os.close(handle)
     assert path.read_bytes() == b"\0\0\0" + b"0123456789"
+
+
+def test_a_name_that_must_be_new(tmp_path, monkeypatch):
+    target = tmp_path / "x.h5"
+    for has_links in (True, False):
+        if not has_links:
+            monkeypatch.setattr(
+                os, "link", lambda *args: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here"))
+            )
+        temporary = Temporary.new(str(target))
+        with open(temporary.path, "w") as file:
+            file.write("new")
+        temporary.commit(must_be_new=True)
+        assert os.listdir(tmp_path) == ["x.h5"]
+        open(temporary.path, "w").close()
+        with pytest.raises(FileExistsError):
+            temporary.commit(must_be_new=True)
+        temporary.remove()
+        assert target.read_text() == "new"
+        target.unlink()

@@ -26,6 +26,7 @@ from .turns import write_in_turns
 
 _OP = "save_hdf5"
 _MODES = ("w", "w-", "x", "a", "r+")
+_INLINE_OFFSETS = 64  # data sets whose places fit into the first message
 
 
 def save_hdf5(
@@ -110,19 +111,19 @@ def save_hdf5(
 
 
 def _begin(target: str, mode: str, items: list[Item], comm: Communicator) -> tuple[Temporary, list[int]]:
-    """Let rank 0 make the temporary file; return it and where the data of each item begins (-1: not
-    contiguous).
-    """
+    """Let rank 0 make the temporary file; return it and where the data of each item begins (-1: not contiguous)."""
     error: Exception | None = None
     temporary = Temporary.new(target)
-    mark = zlib.crc32(
-        " ".join([target, mode, *(item.signature() for item in items)]).encode("utf-8", "surrogateescape")
-    )
-    header = np.full(5 + len(items), -1, dtype=np.int64)
+    facts = " ".join([target, mode, *(item.signature() for item in items)])
+    mark = zlib.crc32(facts.encode("utf-8", "surrogateescape"))
+    offsets = np.full(len(items), -1, dtype=np.int64)
+    # Of fixed length, so that ranks that were given different things find that out instead of failing in the message.
+    header = np.full(5 + _INLINE_OFFSETS, -1, dtype=np.int64)
     if comm.rank == 0:
         try:
-            header[5:] = _create(temporary, mode, items)
+            offsets[:] = _create(temporary, mode, items)
             header[:5] = (0, mark, *temporary.token)
+            header[5 : 5 + len(items)] = offsets[:_INLINE_OFFSETS]
         except Exception as failure:
             error = _explain(failure, target)
             temporary.remove()
@@ -137,16 +138,18 @@ def _begin(target: str, mode: str, items: list[Item], comm: Communicator) -> tup
             error = OSError(errno.EXDEV, text)
     try:
         comm.agree(error)
+        if len(items) > _INLINE_OFFSETS:
+            return temporary, comm.bcast(offsets, root=0).tolist()
     except BaseException:
         if comm.rank == 0:
             temporary.remove()
         raise
-    return temporary, header[5:].tolist()
+    return temporary, header[5 : 5 + len(items)].tolist()
 
 
 def _explain(error: Exception, target: str) -> Exception:
     """Return the error of a system call or of HDF5 with the house's text."""
-    if not isinstance(error, OSError) or (str(error).startswith(("[Errno", _OP)) and _OP in str(error)):
+    if not isinstance(error, OSError) or _OP in str(error):
         return error
     number = error.errno or errno.EIO
     text = (
@@ -212,6 +215,7 @@ def _make_dataset(file: h5py.File, item: Item, mode: str) -> None:
     else:
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # every byte is written by a rank
+        plist.set_obj_track_times(False)  # equal data makes equal files
         if item.chunks:
             plist.set_chunk(item.chunks)
             if item.level is not None:
@@ -312,12 +316,9 @@ def _write_filtered(
 
 
 def _finish(temporary: Temporary, mode: str) -> Exception | None:
-    """Give the file its final name."""
+    """Give the file its final name; return what went wrong instead of raising."""
     try:
-        if mode in ("x", "w-"):
-            os.link(temporary.path, temporary.target)  # fails if somebody made the file meanwhile
-            return None
-        temporary.commit()
+        temporary.commit(must_be_new=mode in ("x", "w-"))
     except OSError as error:
         return _explain(error, temporary.target)
     return None

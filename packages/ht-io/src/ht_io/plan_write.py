@@ -158,7 +158,7 @@ def _plan_item(
     check_cast(stored, target, op)
     if not isinstance(attrs, Mapping):
         raise TypeError(f"{op}: attrs must be a mapping from names to values, got {attrs!r}")
-    local, layout = x.larray, x.layout
+    local, layout = x.larray.detach(), x.layout
     shape = layout.shape
     compression, level, by_turns = _plan_filter(compression, op)
     chunks = _check_chunks(chunks, compression is not None, shape, target.itemsize, op)
@@ -196,10 +196,10 @@ def _check_chunks(
         return None
     if chunks is True:
         return plan_chunks(shape, itemsize)
-    if isinstance(chunks, int):
+    if hasattr(chunks, "__index__"):
         chunks = (chunks,)
     good = isinstance(chunks, (tuple, list)) and len(chunks) == len(shape)
-    if not good or any(not isinstance(c, int) or not 1 <= c <= n for c, n in zip(chunks, shape)):
+    if not good or any(not hasattr(c, "__index__") or not 1 <= c <= n for c, n in zip(chunks, shape)):
         raise ValueError(
             f"{op}: chunks must be True or one extent in [1, n] per axis of {shape}, got {chunks!r}"
         )
@@ -207,7 +207,7 @@ def _check_chunks(
         raise ValueError(
             f"{op}: chunks must be of less than 4 GiB, got {chunks!r} of {itemsize}-byte elements"
         )
-    return tuple(chunks)
+    return tuple(int(c) for c in chunks)
 
 
 def _share_rows(

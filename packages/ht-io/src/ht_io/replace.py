@@ -50,13 +50,34 @@ class Temporary:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
-    def commit(self) -> None:
-        """Put the temporary file in the place of the target, with the permissions of the file it replaces."""
+    def commit(self, must_be_new: bool = False) -> None:
+        """Put the temporary file in the place of the target, with the permissions of the file it replaces.
+
+        Raises
+        ------
+        FileExistsError
+            If it `must_be_new` and somebody has made a file of that name meanwhile.
+        """
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(self.target, self.path)
         sync_path(self.path)
-        os.replace(self.path, self.target)
+        if must_be_new:
+            self._link()
+        else:
+            os.replace(self.path, self.target)
         sync_path(os.path.dirname(self.target) or ".")
+
+    def _link(self) -> None:
+        """Take the name only if it is free, in one step where the file system has hard links."""
+        try:
+            os.link(self.path, self.target)
+        except FileExistsError:
+            raise
+        except OSError:
+            os.close(os.open(self.target, os.O_CREAT | os.O_EXCL))
+            os.replace(self.path, self.target)
+        else:
+            self.remove()
 
 
 def _stem(name: str) -> str:

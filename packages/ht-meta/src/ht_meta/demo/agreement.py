@@ -40,7 +40,7 @@ class Agreement:
     inertia: float
 
 
-def run_on_ranks(p: int, output: Path, *options: str, timeout: float = 600.0) -> float:
+def run_on_ranks(p: int, output: Path, *options: str, timeout: float = 1200.0) -> float:
     """Run the demo on `p` processes, results in `output`; return the wall time in seconds.
 
     Raises
