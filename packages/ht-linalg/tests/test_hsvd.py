@@ -233,16 +233,19 @@ def test_nan_is_refused_on_every_rank(bad, rtol, split):
     [
         (lambda x: hsvd_rtol(x, 0), r"hsvd_rtol: rtol must be in \(0, 1\), got 0"),
         (lambda x: hsvd_rtol(x, 1.5), r"hsvd_rtol: rtol must be in \(0, 1\), got 1.5"),
-        (lambda x: hsvd_rtol(x, 0.1, maxrank=0), "hsvd_rtol: maxrank must be a positive integer, got 0"),
+        (
+            lambda x: hsvd_rtol(x, 0.1, maxrank=0),
+            "hsvd_rtol: maxrank must be an integer of at least 1, got 0",
+        ),
         (
             lambda x: hsvd_rtol(x, 0.1, safetyshift=-1),
-            "hsvd_rtol: safetyshift must be a non-negative integer, got -1",
+            "safetyshift must be an integer of at least 0, got -1",
         ),
         (
             lambda x: hsvd_rtol(x, 0.1, no_of_merges=1),
             "no_of_merges must be an integer of at least 2, got 1",
         ),
-        (lambda x: hsvd_rank(x, 2.5), "hsvd_rank: maxrank must be a positive integer, got 2.5"),
+        (lambda x: hsvd_rank(x, 2.5), "hsvd_rank: maxrank must be an integer of at least 1, got 2.5"),
         (lambda x: hsvd_rank(x.reshape((-1,)), 1), "hsvd_rank: A must be 2-D"),
         (lambda x: hsvd_rank(x[:0], 1), "hsvd_rank: A must not be empty"),
     ],

@@ -10,7 +10,7 @@ from ht_comm import spmd
 from ht_core.layout import Layout
 from ht_core.testing import layouts, make_values, spread, whole
 from ht_linalg import matmul
-from ht_linalg.matmul import execute
+from ht_linalg.matmul import accumulate_outer, execute
 from ht_linalg.matmul_plan import RULES, SMALL_RESULT, plan_matmul
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +85,9 @@ def test_any_pair_of_layouts(data):
 
 
 @pytest.mark.parametrize("p", [2, 3, 4])
-@pytest.mark.parametrize("shapes", [(7, 300, 11), (600, 5, 700), (600, 300, 600), (2, 9, 1000)])
+@pytest.mark.parametrize(
+    "shapes", [(7, 300, 11), (600, 5, 700), (600, 300, 600), (2, 9, 1000), (1, 3, 2**18 + 1)]
+)
 def test_matrices(p, shapes):
     """Sizes at which every way is the cheapest for some pair of splits."""
     rng = np.random.default_rng(0)
@@ -140,6 +142,7 @@ def test_declared_splits():
     assert [split(1, 0), split(None, 0), split(1, None)] == [None, None, None]
     large = {"m": 1000, "n": SMALL_RESULT // 1000 + 1}
     assert [split(1, 0, **large), split(None, 0, **large), split(1, None, **large)] == [0, 0, 0]
+    assert split(1, 0, m=2, n=SMALL_RESULT) == 1
     assert [split(0, 1, n=10), split(0, 1, m=10)] == [0, 1]
 
 
@@ -175,6 +178,19 @@ def test_half_sums_are_float32(dtype):
 
     for result in spmd(3, run):
         assert (result == 4096).all()
+
+
+def test_outer_products_of_integers():
+    """The kernel of devices without integer products."""
+    for shape_a, shape_b in (((4, 3), (3, 5)), ((2, 4, 3), (2, 3, 1)), ((2, 1, 4, 0), (3, 0, 2))):
+        x, y = (
+            torch.from_numpy(make_values("int64", s, i)) + 2**61 for i, s in enumerate((shape_a, shape_b))
+        )
+        c = torch.full((x @ y).shape, 7)
+        accumulate_outer(c, x, y, first=True)
+        assert torch.equal(c, x @ y)
+        accumulate_outer(c, x, y, first=False)
+        assert torch.equal(c, 2 * (x @ y))
 
 
 def test_operator_and_out():

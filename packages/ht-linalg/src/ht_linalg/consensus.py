@@ -25,18 +25,36 @@ def solve_sum(
     Parameters
     ----------
     partial : torch.Tensor, float64 or complex128
-        This rank's term, of equal shape on all ranks. May be overwritten.
+        This rank's term, of equal shape on all ranks.
     solve : callable
-        Maps the sum to a vector of `numel` numbers of the same dtype; must not raise.
+        Maps the sum to a vector of `numel` numbers of the same dtype, the first of which is a status, not NaN.
     numel : int
         Length of the answer.
 
     *Distribution*: collective. One reduction of ``partial.nbytes`` and one broadcast of the answer.
+
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        On every rank, if `solve` raises it on rank 0.
     """
     total = comm.reduce(partial, "sum", root=0)
+    return tell(comm, lambda: solve(total), partial.new_empty(numel))
+
+
+def tell(comm: Communicator, solve: Callable[[], torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
+    """Return ``solve()``, computed by rank 0, on every rank; `answer` is memory for it. See :func:`solve_sum`."""
+    failure = None
     if comm.rank == 0:
-        return comm.bcast(solve(total), root=0)
-    return comm.bcast(partial.new_empty(numel), root=0)
+        try:
+            answer = solve()
+        except torch.linalg.LinAlgError as error:
+            answer, failure = answer.fill_(float("nan")), error
+    comm.bcast(answer, root=0)
+    status = answer[0].real.item()
+    if status != status:
+        raise torch.linalg.LinAlgError("the small dense problem on rank 0 could not be solved") from failure
+    return answer
 
 
 def pack(*parts: torch.Tensor | complex, like: torch.Tensor) -> torch.Tensor:

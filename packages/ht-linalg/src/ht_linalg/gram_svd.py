@@ -9,12 +9,11 @@ TSQR.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .consensus import pack, solve_sum, unpack
+from .consensus import pack, solve_sum, tell, unpack
 from .gram import WIDE, gram, multiply_in_place, product_with_gram
 from .truncation import Truncation, signs, tails
 from .tsqr import tsqr
@@ -155,9 +154,13 @@ def _by_tsqr(x, counts, comm: Communicator, want: Truncation, want_u: bool) -> T
     d = x.shape[1]
     tree = tsqr(x, counts, comm)
     answer, left = x.new_empty(3 + tree.k + d * tree.k, dtype=WIDE[x.dtype]), None
-    if comm.rank == 0:
-        answer, left = _svd_of_triangle(tree.r.to(answer.dtype), want)
-    comm.bcast(answer, root=0)
+
+    def solve() -> torch.Tensor:
+        nonlocal left
+        found, left = _svd_of_triangle(tree.r.to(answer.dtype), want)
+        return found
+
+    answer = tell(comm, solve, answer)
     status, rank, error, s, v = unpack(answer, (), (), (), (tree.k,), (d, tree.k))
     rank = round(rank.real.item())
     if round(status.real.item()) == NOT_FINITE:
@@ -171,10 +174,9 @@ def _by_tsqr(x, counts, comm: Communicator, want: Truncation, want_u: bool) -> T
 
 def _svd_of_triangle(r: torch.Tensor, want: Truncation) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return rank 0's answer and the left vectors of R."""
-    solve: Callable = torch.linalg.svd
     if not torch.isfinite(r).all():
         return pack(NOT_FINITE, 0, 0.0, r.new_zeros(r.shape[0]), r.mH, like=r), None
-    left, s, right = solve(r, full_matrices=False)
+    left, s, right = torch.linalg.svd(r, full_matrices=False)
     relative = s / s[0] if s[0] > 0 else s
     energies = relative**2 / (relative**2).sum().clamp_min(torch.finfo(s.dtype).tiny)
     rank = want.rank(energies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -123,9 +124,9 @@ def hsvd_rtol(
     >>> U.shape, S.numpy().round(2), error < 0.1
     ((6, 1), array([22.48]), True)
     """
-    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
+    if not isinstance(rtol, Real) or not 0 < rtol < 1:
         raise ValueError(f"hsvd_rtol: rtol must be in (0, 1), got {rtol!r}")
-    _check_positive("hsvd_rtol", maxrank=maxrank, maxmergedim=maxmergedim)
+    _check_at_least(1, "hsvd_rtol", maxrank=maxrank, maxmergedim=maxmergedim)
     want = Truncation("hsvd_rtol", float(rtol), maxrank)
     return _hsvd(A, want, compute_sv, maxmergedim, safetyshift, no_of_merges, silent)
 
@@ -169,17 +170,17 @@ def hsvd_rank(
     (6, 2)
     """
     if maxrank is None:
-        raise ValueError("hsvd_rank: maxrank must be a positive integer, got None")
-    _check_positive("hsvd_rank", maxrank=maxrank, maxmergedim=maxmergedim)
+        raise ValueError("hsvd_rank: maxrank must be an integer of at least 1, got None")
+    _check_at_least(1, "hsvd_rank", maxrank=maxrank, maxmergedim=maxmergedim)
     return _hsvd(
         A, Truncation("hsvd_rank", None, maxrank), compute_sv, maxmergedim, safetyshift, None, silent
     )
 
 
-def _check_positive(op: str, **arguments: int | None) -> None:
+def _check_at_least(least: int, op: str, **arguments: int | None) -> None:
     for name, value in arguments.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{op}: {name} must be a positive integer, got {value!r}")
+        if value is not None and (not isinstance(value, Integral) or value < least):
+            raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {value!r}")
 
 
 def _hsvd(
@@ -194,10 +195,8 @@ def _hsvd(
     A = as_matrix(want.op, "A", A)
     if 0 in A.shape:
         raise LayoutError(f"{want.op}: A must not be empty, got shape {A.shape}")
-    if isinstance(safetyshift, bool) or not isinstance(safetyshift, int) or safetyshift < 0:
-        raise ValueError(f"{want.op}: safetyshift must be a non-negative integer, got {safetyshift!r}")
-    if no_of_merges is not None and (not isinstance(no_of_merges, int) or no_of_merges < 2):
-        raise ValueError(f"{want.op}: no_of_merges must be an integer of at least 2, got {no_of_merges!r}")
+    _check_at_least(0, want.op, safetyshift=safetyshift)
+    _check_at_least(2, want.op, no_of_merges=no_of_merges)
     dtype = computing_dtype(want.op, A.larray.dtype)
     if min(A.shape) <= SMALL_SIDE:
         U, S, V, error = _small_side(A, dtype, want, compute_sv)

@@ -66,7 +66,7 @@ def matmul(a: DNDarray, b: DNDarray, *, out: DNDarray | None = None) -> DNDarray
     1         1         1                            ring of a's panels B(a), or partial sums B(out)
     0         1         0 if B(b) <= B(a) else 1     ring of the smaller operand
     1         0         None up to 2^18 elements,    allreduce of partial sums,
-    ..        ..        else 0                       ring of partial sums B(out)
+    ..        ..        else its longer side         ring of partial sums B(out)
     1, None   None, 0   as for (1, 0)                the whole operand is cut without a message
     ========  ========  ===========================  ================================================
 
@@ -96,22 +96,36 @@ def matmul(a: DNDarray, b: DNDarray, *, out: DNDarray | None = None) -> DNDarray
     array([[20, 26],
            [26, 35]])
     """
-    comm = next((x.comm for x in (a, b) if isinstance(x, DNDarray)), None)
-    a, b = as_dndarray("matmul", "a", a, comm), as_dndarray("matmul", "b", b, comm)
+    if type(a) is not DNDarray or type(b) is not DNDarray:
+        comm = next((x.comm for x in (a, b) if isinstance(x, DNDarray)), None)
+        a, b = as_dndarray("matmul", "a", a, comm), as_dndarray("matmul", "b", b, comm)
     if a.comm is not b.comm and (a.comm.size, a.comm.rank) != (b.comm.size, b.comm.rank):
         raise LayoutError(f"matmul: b must live on the communicator of a ({a.comm}), got {b.comm}")
-    dtype = types.promote_types(a.dtype, b.dtype).torch
+    x, y = a.larray, b.larray
+    dtype = x.dtype if x.dtype == y.dtype else types.promote_types(x.dtype, y.dtype).torch
     sums = _SUM_DTYPES.get(dtype, dtype)
-    plan = plan_matmul(a.layout, b.layout, a.comm.size, (a.itemsize, b.itemsize, sums.itemsize))
+    plan = plan_matmul(a.layout, b.layout, a.comm.size, (x.itemsize, y.itemsize, sums.itemsize))
+    if out is None and plan.is_direct and x.dtype == y.dtype and _is_native(x):
+        return DNDarray(torch.matmul(x, y), plan.result, a.comm)
     if out is not None:
         _check_out(out, plan, dtype)
-    local = execute(plan, a.larray, b.larray, sums, a.comm, _buffer(out, plan, sums)).to(dtype)
+    local = execute(plan, x, y, sums, a.comm, _buffer(out, plan, sums)).to(dtype)
     local = local.reshape(plan.result.lshape(a.comm.rank))
     if out is None:
         return DNDarray(local, plan.result, a.comm)
     if local.data_ptr() != out.larray.data_ptr():
         out.larray.copy_(local)
     return out
+
+
+def _is_native(x: torch.Tensor) -> bool:
+    """Tell whether torch's own product of two tensors like `x`, rounded once, is what is wanted.
+
+    GPUs sum products of half floats in float32 themselves, but have no products of integers.
+    """
+    if x.device.type == "cpu":
+        return x.dtype not in _SUM_DTYPES
+    return x.dtype.is_floating_point or x.dtype.is_complex
 
 
 def _check_out(out: DNDarray, plan: MatmulPlan, dtype: torch.dtype) -> None:
@@ -151,8 +165,9 @@ def execute(
 
 def _local(plan, a, b, dtype, comm, out):
     """C_i = A_i B_i; nothing moves."""
-    a, b = a.to(dtype), b.to(dtype)
-    return torch.matmul(a, b) if out is None else torch.matmul(a, b, out=out)
+    c = _result(plan, a, dtype, comm, out)
+    accumulate(c, a, b, first=True)
+    return c
 
 
 def _allreduce(plan, a, b, dtype, comm, out):
@@ -197,7 +212,6 @@ def _ring_sum(plan, a, b, dtype, comm, out):
     """
     p, rank = comm.size, comm.rank
     layout, axis = plan.out, plan.out.split
-    operand, along = (a, axis) if axis != layout.ndim - 1 and plan.a.shape[axis] > 1 else (b, axis)
     sending, block = None, None
     for step in range(p):
         owner = (rank - 1 - step) % p
@@ -205,8 +219,8 @@ def _ring_sum(plan, a, b, dtype, comm, out):
         empty = 0 in shape
         incoming = a.new_empty(shape, dtype=dtype) if step else None
         waiting = comm.irecv(incoming, (rank - 1) % p) if step and not empty else None
-        share = _cut(operand, along, layout.slices(owner)[axis])
-        x, y = (share, b) if operand is a else (a, share)
+        rows = layout.slices(owner)[axis]
+        x, y = (a, _cut(b, axis, rows)) if axis == layout.ndim - 1 else (_cut(a, axis, rows), b)
         target = out if owner == rank and out is not None else a.new_empty(shape, dtype=dtype)
         accumulate(target, x, y, True)
         if waiting is not None:
@@ -245,7 +259,7 @@ def _ring(
 ) -> None:
     """Call `combine` with every rank's block, one's own first; blocks travel left through two buffers."""
     p, rank = comm.size, comm.rank
-    largest = max(own.new_empty(0).numel(), *(_numel(layout.lshape(r)) for r in range(p)))
+    largest = max(_numel(layout.lshape(r)) for r in range(p))
     buffers = (own.new_empty(largest), own.new_empty(largest)) if p > 2 else (own.new_empty(largest),)
     panel = own.contiguous()
     for step in range(p):
@@ -271,9 +285,19 @@ def _numel(shape: tuple[int, ...]) -> int:
 def accumulate(c: torch.Tensor, x: torch.Tensor, y: torch.Tensor, first: bool) -> None:
     """Set ``c = x @ y`` or add to it, in the dtype of c: panels may have travelled in a narrower one."""
     x, y = x.to(c.dtype), y.to(c.dtype)
-    if c.dim() == 2:
+    if c.device.type != "cpu" and not (c.dtype.is_floating_point or c.dtype.is_complex):
+        accumulate_outer(c, x, y, first)
+    elif c.dim() == 2:
         torch.addmm(c, x, y, beta=0 if first else 1, out=c)
     elif first:
         torch.matmul(x, y, out=c) if c.is_contiguous() else c.copy_(torch.matmul(x, y))
     else:
         c += torch.matmul(x, y)
+
+
+def accumulate_outer(c: torch.Tensor, x: torch.Tensor, y: torch.Tensor, first: bool) -> None:
+    """The same by outer products, exact for integers of any size, for devices without integer products."""
+    if first:
+        c.zero_()
+    for k in range(x.shape[-1]):
+        c.addcmul_(x[..., k : k + 1], y[..., k : k + 1, :])

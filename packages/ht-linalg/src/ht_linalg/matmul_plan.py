@@ -39,7 +39,7 @@ MESSAGE_BYTES = 2**15
 
 #: (kind of A's split, kind of B's split) -> whose split the result takes: "a", "b", that of the "larger"
 #: operand (the smaller one moves), "none" (replicated) or "contracted" (replicated when small, else split
-#: along the rows).
+#: along its longer side).
 DECLARED: dict[tuple[str | None, str | None], str] = {
     (None, None): "none",
     ("A", None): "a",
@@ -117,6 +117,12 @@ class MatmulPlan:
     result: Layout
     itemsizes: tuple[int, int, int]
     p: int
+
+    @property
+    def is_direct(self) -> bool:
+        """True where every rank multiplies what it holds, and nothing is moved or cut."""
+        here = self.a is self.a_from and self.b is self.b_from
+        return self.p == 1 or (here and self.rule.kernel == "local")
 
     def bytes(self, rank: int) -> int:
         """Return the bytes that `rank` contributes to messages."""
@@ -243,7 +249,7 @@ def plan_matmul(a: Layout, b: Layout, p: int, itemsizes: tuple[int, int, int] = 
     a2, b2 = as_matrix(a, ndim, column=False), as_matrix(b, ndim, column=True)
     batch = tuple(y if x == 1 else x for x, y in zip(a2.shape[:-2], b2.shape[:-2]))
     axes = _Axes((*batch, a2.shape[-2], b2.shape[-1]), a2, b2)
-    out = _declared(axes, p, itemsizes, rows=a.ndim > 1)
+    out = _declared(axes, p, itemsizes)
     result = out.drop([ndim - 2] * (a.ndim == 1) + [ndim - 1] * (b.ndim == 1))
     plans = [
         MatmulPlan(rule, a2, b2, to_a, to_b, out, result, itemsizes, p)
@@ -293,7 +299,7 @@ class _Axes:
         return None if self.b.split is None else self.kind_b(self.b.split)
 
 
-def _declared(axes: _Axes, p: int, itemsizes: tuple[int, int, int], rows: bool) -> Layout:
+def _declared(axes: _Axes, p: int, itemsizes: tuple[int, int, int]) -> Layout:
     """Return the layout of the result; a function of the operands' layouts only."""
     a, b = axes.a, axes.b
     kinds = tuple(None if kind == "U" else kind for kind in (axes.of_a(), axes.of_b()))
@@ -302,7 +308,8 @@ def _declared(axes: _Axes, p: int, itemsizes: tuple[int, int, int], rows: bool) 
         whose = "b" if a.size * itemsizes[0] < b.size * itemsizes[1] else "a"
     if whose == "contracted":
         small = math.prod(axes.shape) <= SMALL_RESULT
-        return Layout.even(axes.shape, None if small else -2 if rows else -1, p)
+        rows, columns = axes.shape[-2:]
+        return Layout.even(axes.shape, None if small else -2 if rows >= columns else -1, p)
     if whose == "none":
         return Layout.replicated(axes.shape)
     source = a if whose == "a" else b
