@@ -277,7 +277,7 @@ def test_many_data_sets_in_one_call(tmp_path, p):
     def check(comm):
         arrays = {f"x{i}": distribute(make_global((5,), seed=i), comm, 0) for i in range(100)}
         save_hdf5(arrays, tmp_path / "x.h5", mode="x")
-        for i in (0, 63, 64, 99):
+        for i in (0, 7, 8, 99):
             assert same(load_hdf5(tmp_path / "x.h5", f"x{i}").larray, make_global((5,), seed=i))
 
     spmd(p, check)

@@ -26,7 +26,7 @@ from .turns import write_in_turns
 
 _OP = "save_hdf5"
 _MODES = ("w", "w-", "x", "a", "r+")
-_INLINE_OFFSETS = 64  # data sets whose places fit into the first message
+_INLINE_OFFSETS = 8  # data sets whose places fit into the first message
 
 
 def save_hdf5(
