@@ -232,12 +232,19 @@ def test_array_from_parts():
 def test_array_takes_anything_and_copies_where_asked():
     source = np.arange(4.0)
     assert ht.asarray(source, copy=False).larray.data_ptr() == torch.from_numpy(source).data_ptr()
+    mine = ht.array(source)
+    mine += 1
+    assert source.tolist() == [0, 1, 2, 3]
+    tensor = torch.arange(4.0)
+    assert ht.array(tensor).larray.data_ptr() != tensor.data_ptr() == ht.asarray(tensor).larray.data_ptr()
+    assert ht.array(mine).larray.data_ptr() != mine.larray.data_ptr() == ht.asarray(mine).larray.data_ptr()
     assert ht.array(source, copy=True).larray.data_ptr() != torch.from_numpy(source).data_ptr()
     assert ht.array(source[::-1]).tolist() == [3, 2, 1, 0]
     assert ht.array(source.astype(">f8")).tolist() == [0, 1, 2, 3]
     assert ht.array([[1, 2]], ndmin=3).shape == (1, 1, 2)
     assert ht.array(True).dtype == ht.bool_
     assert ht.array(3).shape == ()
+    assert ht.array(source, dtype=ht.bfloat16).tolist() == [0, 1, 2, 3]
     assert ht.array(torch.ones(2, dtype=torch.bfloat16)).dtype == ht.bfloat16
     assert ht.array(np.float32(2)).dtype == ht.float32
     with pytest.raises(ht.DTypeError, match="numbers"):

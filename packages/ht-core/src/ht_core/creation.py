@@ -38,7 +38,7 @@ def _creates(function):
 def array(
     obj: object,
     dtype: object = None,
-    copy: bool | None = None,
+    copy: bool | None = True,
     ndmin: int = 0,
     *,
     split: int | None = None,
@@ -58,7 +58,7 @@ def array(
     dtype : dtype, optional
         The default is the dtype of `obj`.
     copy : bool, optional
-        True copies always; None or False shares memory where that is possible.
+        True, the default, gives the array memory of its own; None and False share that of `obj` where possible.
     ndmin : int
         Least number of axes; missing ones are put in front.
     split : int, optional
@@ -87,16 +87,15 @@ def array(
     if isinstance(obj, DNDarray):
         return _from_array(obj, dtype, copy, split, device)
     comm = get_comm() if comm is None else comm
-    local = _to_tensor(obj, dtype, device, bool(copy))
+    local = _to_tensor(obj, dtype, device)
     local = local.reshape((1,) * (ndmin - local.ndim) + tuple(local.shape))
     if is_split is not None:
-        return _join(local, is_split, comm)
-    split = normalize_split(split, local.ndim, "array")
-    layout = Layout.even(tuple(local.shape), split, comm.size)
-    whole = Layout.replicated(layout.shape)
-    return DNDarray(
-        redistribute(local, whole, layout, comm, copy=split is not None and copy is not False), layout, comm
-    )
+        made = _join(local, is_split, comm)
+    else:
+        layout = Layout.even(tuple(local.shape), normalize_split(split, local.ndim, "array"), comm.size)
+        part = redistribute(local, Layout.replicated(layout.shape), layout, comm)
+        made = DNDarray(part, layout, comm)
+    return made.copy() if copy and _may_share(made.larray, obj) else made
 
 
 def asarray(
@@ -119,10 +118,14 @@ def _from_array(x: DNDarray, dtype: object, copy: bool | None, split: int | None
     if split is not None:
         layout = Layout.even(x.shape, normalize_split(split, x.ndim, "array"), x.comm.size)
         y = DNDarray(redistribute(y.larray, y.layout, layout, x.comm), layout, x.comm)
-    return y.copy() if copy and y.larray is x.larray else y
+    return (
+        y.copy()
+        if copy and y.larray.untyped_storage().data_ptr() == x.larray.untyped_storage().data_ptr()
+        else y
+    )
 
 
-def _to_tensor(obj: object, dtype: object, device: object, copy: bool) -> torch.Tensor:
+def _to_tensor(obj: object, dtype: object, device: object) -> torch.Tensor:
     kind = None if dtype is None else types.canonical(dtype).torch
     if isinstance(obj, torch.Tensor):
         local = obj
@@ -136,10 +139,18 @@ def _to_tensor(obj: object, dtype: object, device: object, copy: bool) -> torch.
         if not values.dtype.isnative or not values.flags.writeable or any(s < 0 for s in values.strides):
             values = values.astype(values.dtype.newbyteorder("="))
         local = torch.from_numpy(values) if values.ndim else torch.from_numpy(values.reshape(1))[0]
-        copy = copy and isinstance(obj, np.ndarray)
         place = sanitize_device(device).torch_device
-    moved = _cast(local, local.dtype if kind is None else kind).to(place)
-    return moved.clone() if copy and moved.data_ptr() == local.data_ptr() else moved
+    return _cast(local, local.dtype if kind is None else kind).to(place)
+
+
+def _may_share(local: torch.Tensor, obj: object) -> bool:
+    """Tell whether `local` lies in memory of `obj`; numbers and sequences own none that a tensor could share."""
+    if isinstance(obj, torch.Tensor):
+        return local.untyped_storage().data_ptr() == obj.untyped_storage().data_ptr()
+    if isinstance(obj, (int, float, complex, list, tuple)) or local.device.type != "cpu":
+        return False
+    low, high = np.lib.array_utils.byte_bounds(np.asarray(obj))
+    return low <= local.data_ptr() < high
 
 
 def _join(local: torch.Tensor, is_split: int, comm: Communicator) -> DNDarray:
