@@ -21,7 +21,7 @@ from .trace import traced
 
 # Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its
 # own, so consecutive collectives may share one.
-TAG_GATHER, TAG_SCATTER, TAG_ALLTOALL, TAG_REDISTRIBUTE = range(MAX_TAG, MAX_TAG + 4)
+TAG_GATHER, TAG_SCATTER, TAG_ALLGATHER, TAG_ALLTOALL, TAG_REDISTRIBUTE = range(MAX_TAG, MAX_TAG + 5)
 
 
 class Movement:
@@ -140,13 +140,7 @@ class Movement:
                 self._ledger.add(send.nbytes)
             self._allgatherv(send, recv, lengths)
         else:
-            start = 0
-            for root, length in enumerate(lengths):
-                block = recv.part(start, length)
-                if root == self.rank:
-                    block.array[...] = send.array
-                self._bcast_slices(block, root)
-                start += length
+            self._exchange([send] * self.size, _cut(recv, lengths), TAG_ALLGATHER)
         if finish is not None:
             finish()
         return out
@@ -190,14 +184,12 @@ class Movement:
         else:
             check_target("gatherv", "out", out, kind, dtype, shape)
         recv, finish = landing_blocks(out, counts, axis, kind, dtype)
-        handles, start = [], 0
-        for source, length in enumerate(lengths):
-            block = recv.part(start, length)
+        handles = []
+        for source, block in enumerate(_cut(recv, lengths)):
             if source == root:
                 block.array[...] = pack(x, kind, dtype).array
             else:
                 handles += self._irecv_slices(block, source, TAG_GATHER)
-            start += length
         wait_all(handles)
         if finish is not None:
             finish()
@@ -260,11 +252,10 @@ class Movement:
             return out
         check_like("scatterv", "x", x, kind, dtype, (*shape[:axis], sum(counts), *shape[axis + 1 :]))
         send = pack_blocks(x, counts, axis, kind, dtype)
-        handles, start = [], 0
-        for dest, length in enumerate(lengths):
+        handles = []
+        for dest, block in enumerate(_cut(send, lengths)):
             if dest != root:
-                handles += self._isend_slices(send.part(start, length), dest, TAG_SCATTER)
-            start += length
+                handles += self._isend_slices(block, dest, TAG_SCATTER)
         kind.copy(out, kind.narrow(kind.prepare(x), axis, sum(counts[:root]), counts[root]))
         wait_all(handles)
         return out
@@ -339,38 +330,31 @@ class Movement:
             return out
         send = pack_blocks(x, send_counts, axis, kind, dtype)
         recv, finish = landing_blocks(out, recv_counts, axis, kind, dtype)
-        self._exchange(
-            send, self._lengths(x.shape, send_counts, axis), recv, self._lengths(x.shape, recv_counts, axis)
-        )
+        outgoing = _cut(send, self._lengths(x.shape, send_counts, axis))
+        incoming = _cut(recv, self._lengths(x.shape, recv_counts, axis))
+        self._exchange(outgoing, incoming, TAG_ALLTOALL)
         if finish is not None:
             finish()
         return out
 
-    def _exchange(
-        self, send: Buffer, send_lengths: tuple[int, ...], recv: Buffer, recv_lengths: tuple[int, ...]
-    ) -> None:
-        """Pairwise exchange: both ends of a message know its length, so they agree on its slices and on its
-        absence.
+    def _exchange(self, outgoing: list[Buffer], incoming: list[Buffer], tag: int) -> None:
+        """Send a buffer to each rank and receive one from each, pairwise.
 
-        (One ``MPI_Alltoallv`` could not be sliced: no rank knows all lengths.)
+        Both ends of a message know its length, so they agree on its slices and on its absence. (One
+        ``MPI_Alltoallv`` could not be sliced: no rank knows all lengths.)
         """
-        send_starts, recv_starts = _starts(send_lengths), _starts(recv_lengths)
+        rank, size = self.rank, self.size
         handles = []
-        for step in range(1, self.size):
-            source = (self.rank - step) % self.size
-            if recv_lengths[source]:
-                block = recv.part(recv_starts[source], recv_lengths[source])
-                handles += self._irecv_slices(block, source, TAG_ALLTOALL)
-        for step in range(1, self.size):
-            dest = (self.rank + step) % self.size
-            if send_lengths[dest]:
-                block = send.part(send_starts[dest], send_lengths[dest])
-                handles += self._isend_slices(block, dest, TAG_ALLTOALL)
-        own = self.rank
-        if send_lengths[own]:
-            recv.part(recv_starts[own], recv_lengths[own]).array[...] = send.part(
-                send_starts[own], send_lengths[own]
-            ).array
+        for step in range(1, size):
+            source = (rank - step) % size
+            if incoming[source].count:
+                handles += self._irecv_slices(incoming[source], source, tag)
+        for step in range(1, size):
+            dest = (rank + step) % size
+            if outgoing[dest].count:
+                handles += self._isend_slices(outgoing[dest], dest, tag)
+        if outgoing[rank].count:
+            incoming[rank].array[...] = outgoing[rank].array
         wait_all(handles)
 
     def _bcast_slices(self, buffer: Buffer, root: int) -> None:
@@ -386,9 +370,10 @@ class Movement:
         return tuple(count * rest for count in counts)
 
 
-def _starts(lengths: tuple[int, ...]) -> list[int]:
-    starts, total = [], 0
+def _cut(buffer: Buffer, lengths: tuple[int, ...]) -> list[Buffer]:
+    """Return consecutive parts of the given lengths."""
+    parts, start = [], 0
     for length in lengths:
-        starts.append(total)
-        total += length
-    return starts
+        parts.append(buffer.part(start, length))
+        start += length
+    return parts
