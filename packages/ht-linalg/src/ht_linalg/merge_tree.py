@@ -27,8 +27,8 @@ from .truncation import Truncation, signs, tails
 if TYPE_CHECKING:
     from ht_comm import Communicator
 
-#: Rows of a leaf.
-LEAF_ROWS = 2048
+#: Rows of a leaf: its eigenproblem costs (rows)^3, and where the data do not compress the merges above do that work.
+LEAF_ROWS = 512
 #: Share of the error budget (of squares) that is kept for the root, where it buys the lowest final rank.
 ROOT_SHARE = 0.5
 
