@@ -120,6 +120,7 @@ def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
 def _add_products(products: torch.Tensor, tile: torch.Tensor) -> None:
     if _HALF_WORK and tile.device.type == "cpu":
         values = tile.numpy()
-        products += torch.from_numpy(np.matmul(values.T, values))
+        with np.errstate(invalid="ignore", over="ignore"):  # refused where the merged products are looked at
+            products += torch.from_numpy(np.matmul(values.T, values))
     else:
         products.addmm_(tile.T, tile)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ht_comm import Communicator, SerialComm
 from ht_core import DNDarray, array
+from ht_core.engines.redistribution import redistribute
 from ht_core.errors import DTypeError, LayoutError
 from ht_core.layout import Layout
 
@@ -151,32 +152,19 @@ def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
         If there is not one value per row.
     """
     if not isinstance(values, DNDarray):
-        values = array(values)
-    if values.ndim == 2 and values.shape[1] == 1:
-        flat = values.larray.reshape(-1) if values.split != 1 else values.resplit(0).larray.reshape(-1)
-        layout = (
-            values.layout.drop((1,))
-            if values.split != 1
-            else Layout.even((values.shape[0],), 0, values.comm.size)
-        )
-        values = DNDarray(flat, layout, values.comm)
-    if values.shape != (rows.n,):
+        values = array(values, comm=rows.home)
+    if values.shape not in ((rows.n,), (rows.n, 1)):
         raise LayoutError(
             f"{op}: {argument} must have one value per row, shape ({rows.n},), got shape {values.shape}"
         )
     if values.larray.is_complex():
         raise DTypeError(f"{op}: {argument} must be real, got {values.dtype}")
-    target = rows.layout
-    if target.split is None:
-        local = values.larray if values.split is None else values.resplit(None).larray
-    elif values.split is None:
-        local = values.larray[rows.start : rows.start + rows.local.shape[0]]
-    elif values.layout is target:
-        local = values.larray
-    else:
-        moved = values.copy()
-        moved.redistribute_(target.counts)
-        local = moved.larray
+    if values.split is not None and values.comm.size != rows.home.size:
+        raise LayoutError(
+            f"{op}: {argument} must lie on the {rows.home.size} ranks of X, got {values.comm.size}; replicate it"
+        )
+    target = rows.layout if values.ndim == 1 else rows.layout.insert(1, 1)
+    local = redistribute(values.larray, values.layout, target, rows.home).reshape(-1)
     return local.detach().to(device=rows.local.device, dtype=torch.float64)
 
 

@@ -46,8 +46,8 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
     max_iter : int
         Most iterations per start.
     tol : float
-        Stop when the sum of squared movements of the centres is at most `tol` times the mean variance of
-        the features.
+        Stop when the sum of squared movements of the centres is at most `tol` times the mean variance of the
+        features. With a value below 0 only labels that have settled, or `max_iter`, end the run.
     verbose : int
         With a positive value rank 0 shows a progress bar.
     random_state : int, None or generator
@@ -219,8 +219,8 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"{op}: n_clusters must be an int >= 1, got {k!r}")
         if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, Integral) or self.max_iter < 1:
             raise ValueError(f"{op}: max_iter must be an int >= 1, got {self.max_iter!r}")
-        if not isinstance(self.tol, Real) or not self.tol >= 0:
-            raise ValueError(f"{op}: tol must be a number >= 0, got {self.tol!r}")
+        if not isinstance(self.tol, Real) or math.isnan(self.tol):
+            raise ValueError(f"{op}: tol must be a number, got {self.tol!r}")
         if isinstance(self.init, str) and self.init not in _STARTS:
             raise ValueError(
                 f"{op}: init must be one of {', '.join(map(repr, _STARTS))} or an array, got {self.init!r}"

@@ -86,7 +86,7 @@ class GramLasso:
             gap = self._gap()
             if gap <= tol * self.square and (solved or largest_step <= tol * largest):
                 return Solution(self.w, gap, n_iter, True)
-            if solved and gap <= _SETTLED * self.square:
+            if solved and (gap <= _SETTLED * self.square or self.penalty == 0.0):
                 return Solution(self.w, gap, n_iter, True)  # further sweeps would change nothing
         return Solution(self.w, gap, n_iter, False)
 

@@ -1,0 +1,290 @@
+"""What holds for every estimator: parameters, cloning, pickling, refusals that are the same on every rank."""
+
+import copy
+import pickle
+
+import ht_core as ht
+import numpy as np
+import pytest
+from ht_comm import spmd
+from ht_core.testing import whole
+from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
+from ht_ml.cluster import KMeans
+from ht_ml.decomposition import PCA
+from ht_ml.linear_model import Lasso
+from ht_ml.preprocessing import StandardScaler
+from ml_tables import KINDS, table
+
+ESTIMATORS = [
+    KMeans(n_clusters=2, random_state=0),
+    KMeans(n_clusters=2, init="random", random_state=0, n_init=2),
+    KMeans(n_clusters=2, init="batchparallel", random_state=0),
+    StandardScaler(),
+    StandardScaler(with_mean=False, copy=False),
+    Lasso(alpha=0.01),
+    Lasso(alpha=0.01, precompute=False, positive=True),
+    PCA(n_components=1),
+    PCA(n_components=1, svd_solver="full", whiten=True),
+    PCA(n_components=1, svd_solver="hierarchical"),
+]
+METHODS = {KMeans: ("predict", "transform"), Lasso: ("predict",)}
+each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
+
+
+def methods(estimator):
+    return METHODS.get(type(estimator), ("transform", "inverse_transform"))
+
+
+def data(n=40, d=3, dtype="float64"):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, d)) + 4.0 * (np.arange(n) % 2)[:, None]
+    return x.astype(dtype), (x[:, 0] - 0.5 * x[:, -1]).astype(dtype)
+
+
+def fit(estimator, x, y, comm, kind="even"):
+    rows = table(x, comm, kind)
+    return (estimator.fit(rows, table(y[:, None], comm, kind if kind != "features" else "even")), rows)
+
+
+def learned(estimator):
+    """Everything that fit has set, as NumPy arrays and numbers."""
+    values = {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+    return {name: whole(v) if isinstance(v, ht.DNDarray) else v for name, v in values.items()}
+
+
+def assert_equal(first, second, rtol=0.0):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if value is None or isinstance(value, str):
+            assert second[name] == value
+        else:
+            np.testing.assert_allclose(second[name], value, rtol=rtol, atol=rtol, err_msg=name)
+
+
+@each
+def test_parameters(estimator):
+    parameters = estimator.get_params()
+    assert all(getattr(estimator, name) is value for name, value in parameters.items())
+    assert type(estimator)(**parameters).get_params() == parameters
+    other = type(estimator)()
+    assert other.set_params(**parameters) is other
+    assert other.get_params() == parameters
+    with pytest.raises(
+        ValueError, match=f"{type(other).__name__}.set_params: name must be one of .*, got 'colour'"
+    ):
+        other.set_params(colour=1)
+    assert vars(type(estimator)()).keys() == type(estimator)().get_params().keys()
+    assert repr(estimator).startswith(type(estimator).__name__ + "(")
+    assert eval(repr(estimator)).get_params() == parameters
+
+
+@each
+def test_clone_and_pickle(estimator):
+    x, y = data()
+
+    def run(comm):
+        original = copy.deepcopy(estimator)
+        fitted, _ = fit(original, x, y, comm)
+        assert fitted is original
+        new = clone(fitted)
+        assert new.get_params() == fitted.get_params()
+        with pytest.raises(NotFittedError):
+            check_is_fitted(new)
+        check_is_fitted(fitted)
+        for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+            assert_equal(learned(fitted), learned(again))
+            rows = table(x, comm)
+            if hasattr(again, "predict"):
+                np.testing.assert_array_equal(whole(again.predict(rows)), whole(fitted.predict(rows)))
+
+    spmd(2, run)
+
+
+@each
+def test_scikit_learn_can_clone(estimator):
+    from sklearn.base import clone as clone_elsewhere
+
+    assert clone_elsewhere(estimator).get_params() == estimator.get_params()
+
+
+@each
+def test_not_fitted(estimator):
+    x, _ = data()
+
+    def run(comm):
+        for name in methods(estimator):
+            with pytest.raises(NotFittedError, match=rf"{type(estimator).__name__}: .*call fit\(X\)"):
+                getattr(clone(estimator), name)(table(x, comm))
+
+    spmd(2, run)
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_answers_do_not_depend_on_ranks_or_layout(estimator, dtype):
+    x, y = data(dtype=dtype)
+    tolerance = 1e-5 if dtype == "float32" else 1e-9
+
+    def run(comm, kind):
+        fitted, _rows = fit(clone(estimator), x, y, comm, kind)
+        attributes = {name: v for name, v in learned(fitted).items() if name not in ("n_iter_", "dual_gap_")}
+        outputs = [whole(getattr(fitted, methods(fitted)[0])(table(x, comm, kind)))]
+        return attributes, outputs
+
+    attributes, outputs = spmd(1, run, "even")[0]
+    for p, kinds in ((2, ("even",)), (3, KINDS), (4, ("last",))):
+        for kind in kinds:
+            for other in spmd(p, run, kind):
+                assert_equal(attributes, other[0], tolerance)
+                for mine, theirs in zip(outputs, other[1]):
+                    np.testing.assert_allclose(theirs, mine, rtol=tolerance, atol=10 * tolerance)
+
+
+@each
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_refused_on_every_rank(estimator, value):
+    x, y = data()
+    x[-1, 1] = value  # the last rank's
+
+    def run(comm, kind):
+        with (
+            comm.trace() as sent,
+            pytest.raises(ValueError, match="must be finite, got NaN, infinity") as caught,
+        ):
+            fit(clone(estimator), x, y, comm, kind)
+        return str(caught.value), [event.op for event in sent.events]
+
+    for kind in KINDS:
+        results = spmd(3, run, kind)
+        assert all(result == results[0] for result in results)
+        ops = [op for op in results[0][1] if op != "redistribute"]
+        assert len(ops) <= 1, ops  # refused with the first message, which is sent anyway
+
+
+@each
+def test_wrong_shapes_are_refused_before_any_message(estimator):
+    x, y = data()
+
+    def run(comm):
+        fitted, _ = fit(clone(estimator), x, y, comm)
+        with comm.trace() as sent:
+            for wrong in (x[:, 0], x[None], np.empty((0, 3)), np.empty((5, 0))):
+                with pytest.raises(
+                    ValueError, match=r"X must be (two-dimensional|a table of at least 1 row)"
+                ):
+                    clone(estimator).fit(ht.array(wrong, split=0), ht.array(y))
+            with pytest.raises(TypeError, match="X must be real"):
+                clone(estimator).fit(ht.array(x + 1j, split=0), ht.array(y))
+            for name in methods(estimator):
+                expected = 1 if (isinstance(estimator, PCA) and name == "inverse_transform") else 3
+                with pytest.raises(
+                    ValueError, match=f"X must have the {expected} features it was fitted with, got 2"
+                ):
+                    getattr(fitted, name)(ht.array(x[:, :2], split=0))
+        return sent.calls
+
+    assert spmd(2, run) == [0, 0]
+
+
+@each
+def test_numpy_and_lists_are_replicated_tables(estimator):
+    x, y = data()
+
+    def run(comm):
+        with comm.trace() as sent:
+            a = clone(estimator).fit(x, y)
+            b = clone(estimator).fit(x.tolist(), y.tolist())
+        assert sent.calls == 0
+        assert_equal(learned(a), learned(b))
+        assert a.n_features_in_ == 3
+        return learned(a)
+
+    results = spmd(2, run)
+    assert_equal(results[0], results[1])
+
+
+@each
+def test_a_second_fit_forgets_the_first(estimator):
+    x, y = data()
+    other, target = data(30, 2)
+
+    def run(comm):
+        twice = clone(estimator)
+        fit(twice, other, target, comm)
+        assert twice.n_features_in_ == 2
+        fit(twice, x, y, comm)
+        once, _ = fit(clone(estimator), x, y, comm)
+        assert_equal(learned(once), learned(twice))
+
+    spmd(2, run)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@each
+def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
+    estimator = clone(estimator)
+    if isinstance(estimator, KMeans):
+        estimator.set_params(n_clusters=1)
+    x, y = data(n, 1)
+
+    def run(comm):
+        fitted, _ = fit(clone(estimator), x, y, comm)
+        return [whole(getattr(fitted, name)(table(x, comm))) for name in methods(fitted)[:1]]
+
+    for results in spmd(4, run):
+        assert np.isfinite(results[0]).all()
+
+
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, PCA)], ids=repr)
+def test_weights(estimator):
+    x, y = data()
+
+    def run(comm):
+        rows, target = table(x, comm), table(y, comm)
+        ones = learned(clone(estimator).fit(rows, target, sample_weight=np.ones(40)))
+        attributes = learned(clone(estimator).fit(rows.copy(), target))
+        skip = ("n_iter_", "dual_gap_")
+        assert_equal(
+            {k: v for k, v in attributes.items() if k not in skip},
+            {k: v for k, v in ones.items() if k not in skip},
+            1e-7,
+        )
+        with pytest.raises(
+            ValueError, match=r"sample_weight must have one value per row, shape \(40,\), got shape \(3,\)"
+        ):
+            clone(estimator).fit(rows, target, sample_weight=np.ones(3))
+        bad = np.ones(40)
+        bad[-1] = -1.0
+        with pytest.raises(ValueError, match=r"sample_weight \(not negative\) must be finite"):
+            clone(estimator).fit(rows, target, sample_weight=table(bad, comm))
+        with pytest.raises(ValueError, match="sample_weight must have a positive sum, got 0"):
+            clone(estimator).fit(rows, target, sample_weight=np.zeros(40))
+
+    spmd(3, run)
+
+
+def test_base_estimator():
+    class Inner(BaseEstimator):
+        def __init__(self, a=1, b=2):
+            self.a, self.b = a, b
+
+    class Outer(BaseEstimator):
+        def __init__(self, inner=None, *, c=3):
+            self.inner, self.c = inner, c
+
+    outer = Outer(Inner(a=5))
+    assert outer.get_params()["inner__a"] == 5
+    outer.set_params(inner__b=7, c=4)
+    assert (outer.inner.b, outer.c) == (7, 4)
+    new = clone(outer)
+    assert new.inner is not outer.inner
+    assert repr(new) == "Outer(inner=Inner(a=5, b=7), c=4)"
+    with pytest.raises(TypeError, match="clone: estimator must be an instance with get_params"):
+        clone(Outer)
+
+    class Loose(BaseEstimator):
+        def __init__(self, **options):
+            pass
+
+    with pytest.raises(TypeError, match="Loose: parameters must be named"):
+        Loose().get_params()

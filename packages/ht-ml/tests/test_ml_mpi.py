@@ -1,0 +1,50 @@
+"""The estimators on real MPI: the same answers as one process, the declared messages."""
+
+import numpy as np
+import pytest
+from ht_comm import SerialComm, use_comm
+from ht_core.testing import whole
+from ht_ml import PCA, KMeans, Lasso, StandardScaler
+from ml_tables import diabetes, digits, table
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.mark.parametrize("init", ["random", "k-means++", "batchparallel"])
+def test_kmeans(comm, init):
+    values = np.tile(digits(), (2, 1))
+    x = table(values, comm, "uneven")
+    model = KMeans(8, init=init, n_init=1, random_state=2, max_iter=30)
+    with comm.trace() as sent:
+        model.fit(x)
+    assert sent.by_op["allreduce"][0] <= 5 + model.n_iter_
+    with use_comm(SerialComm()):
+        alone = KMeans(8, init=init, n_init=1, random_state=2, max_iter=30).fit(values)
+    np.testing.assert_array_equal(whole(model.labels_), whole(alone.labels_))
+    np.testing.assert_array_equal(whole(model.cluster_centers_), whole(alone.cluster_centers_))
+    np.testing.assert_array_equal(whole(model.predict(x)), whole(model.labels_))
+    assert model.inertia_ == pytest.approx(alone.inertia_, rel=1e-12)
+
+
+def test_scaler_lasso_and_pca(comm):
+    values, y = diabetes("float32")
+    x, target = table(values, comm, "last"), table(y, comm)
+    for model in (StandardScaler(), Lasso(0.1), PCA(3)):
+        name = "predict" if isinstance(model, Lasso) else "transform"
+        with comm.trace() as sent:
+            model.fit(x, table(y, comm, "last"))
+        assert sent.calls == 1
+        with use_comm(SerialComm()):
+            alone = type(model)(**model.get_params()).fit(values, y)
+            expected = whole(getattr(alone, name)(values))
+        np.testing.assert_allclose(whole(getattr(model, name)(x)), expected, rtol=1e-4, atol=1e-4)
+    assert Lasso(0.1).fit(x, target).score(x, target) == pytest.approx(0.51, abs=0.02)
+
+
+def test_nan_is_refused_on_every_rank(comm):
+    values = digits()[:50].copy()
+    values[-1, 3] = np.nan
+    for model in (StandardScaler(), KMeans(2), PCA(2), Lasso()):
+        with pytest.raises(ValueError, match="must be finite"):
+            model.fit(table(values, comm), table(np.ones(50), comm))
+    comm.barrier()
