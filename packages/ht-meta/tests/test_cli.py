@@ -27,6 +27,7 @@ def run(*args, **options):
         (["demo", "--init", "guess"], "invalid choice"),
         (["demo", "--colour", "red"], "unrecognized arguments"),
         (["run"], "a script must be given"),
+        (["run", "-n", "2", "-m"], "a script must be given"),
         (["run", "-n", "2", "nowhere.py"], "script must be an existing file, got 'nowhere.py'"),
         (["run", "-n", "0", "x.py"], "must be at least 1"),
     ],
@@ -108,6 +109,8 @@ def test_run_a_script_on_ranks_and_pass_its_exit_code(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "2 6.0 ['-n', 'a b']"
     assert run("run", "-n", "2", str(script), "fail").returncode == 3
+    done = run("run", "-n", "2", "-m", "script", "-m", "x", cwd=tmp_path)
+    assert done.stdout.strip() == "2 6.0 ['-m', 'x']"
 
 
 def test_open_mpi_is_recognised(tmp_path):

@@ -45,8 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
         "-n", "--ranks", type=_positive, default=None, help="number of ranks (default: the launcher's)"
     )
     run.add_argument(
-        "program", nargs=argparse.REMAINDER, help="script.py [arguments], or -m module [arguments]"
+        "-m", dest="module", nargs=argparse.REMAINDER, help="run a module instead, with its arguments"
     )
+    run.add_argument("program", nargs=argparse.REMAINDER, help="script.py and its arguments")
     return parser
 
 
@@ -137,9 +138,11 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from .launch import LauncherError, launch
 
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
-    if not program:
+    if options.module:
+        program = ["-m", *options.module]
+    elif not program:
         parser.error("run: a script must be given: run -n 4 script.py")
-    if program[0] != "-m" and not Path(program[0]).is_file():
+    elif not Path(program[0]).is_file():
         parser.error(f"run: script must be an existing file, got {program[0]!r}")
     try:
         launch(options.ranks, program)
