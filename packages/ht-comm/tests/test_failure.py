@@ -12,10 +12,13 @@ from ht_comm.pytest_group import find_launcher, worker_environment
 HEAD = "import numpy as np, sys, threading, ht_comm\ncomm = ht_comm.world()\n"
 
 
-def run_job(tmp_path, text, ranks=3, **environment):
+RANK = "from ht_comm.launcher import launched_as\nrank = launched_as()[0]\n"
+
+
+def run_job(tmp_path, text, ranks=3, head=HEAD, **environment):
     """Run a script on some ranks; return exit status, standard error and seconds."""
     program = tmp_path / "program.py"
-    program.write_text(HEAD + text)
+    program.write_text(head + text)
     env = {**worker_environment("unused"), "PYTHONUNBUFFERED": "1", **environment}
     start = time.perf_counter()
     done = subprocess.run(
@@ -81,6 +84,39 @@ def test_an_exception_in_a_thread_ends_the_job(tmp_path):
     assert status != 0
     assert errors.count("Traceback") == 1
     assert "[rank 1] ZeroDivisionError" in errors
+
+
+@needs_launcher
+@pytest.mark.parametrize(
+    "early",
+    [
+        "if rank == 1: raise ValueError('early')",
+        "from mpi4py import MPI\nif rank == 1: raise ValueError('early')",
+    ],
+    ids=["before MPI is initialised", "by the program itself"],
+)
+def test_a_rank_that_fails_before_the_world_is_made_ends_the_job(tmp_path, early):
+    status, errors, seconds = run_job(
+        tmp_path, f"{early}\nht_comm.world().barrier()\n", head="import ht_comm\n" + RANK
+    )
+    assert status != 0
+    assert errors.count("Traceback") == 1
+    assert "[rank 1] ValueError: early" in errors
+    assert seconds < 5
+
+
+@needs_launcher
+def test_a_failing_child_of_a_rank_does_not_end_the_job(tmp_path):
+    status, _, _ = run_job(
+        tmp_path,
+        "import subprocess\n"
+        "if comm.rank == 1:\n"
+        "    child = subprocess.run([sys.executable, '-c', 'import ht_comm; 1 / 0'], capture_output=True, text=True)\n"
+        "    assert child.returncode == 1\n"
+        "    assert child.stderr.startswith('Traceback'), child.stderr\n"
+        "comm.barrier()\n",
+    )
+    assert status == 0
 
 
 @needs_launcher

@@ -11,6 +11,7 @@ from .communicator import Communicator
 from .current import get_comm, self_, use_comm, world
 from .errors import CommError
 from .failure import install_excepthook
+from .launcher import is_rank
 from .point_to_point import Request
 from .serial import SerialComm
 from .thread import ThreadComm, spmd
@@ -40,6 +41,10 @@ __all__ = [
     "use_comm",
     "world",
 ]
+
+if is_rank():
+    # Before MPI is initialised, and before anything can fail: a rank that fails early leaves the others waiting, too.
+    install_excepthook()
 
 # MPIComm brings mpi4py, which initialises MPI: only on first use.
 _LAZY = {"MPIComm": "mpi", "plan_redistribution": "redistribute"}

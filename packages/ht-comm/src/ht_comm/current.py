@@ -5,6 +5,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .errors import CommError
+from .launcher import launched_as
 
 if TYPE_CHECKING:
     from .communicator import Communicator
@@ -13,9 +14,6 @@ _current = threading.local()
 _making = threading.Lock()
 _world: "Communicator | None" = None
 _self: "Communicator | None" = None
-
-# What launchers tell their processes about the number of ranks.
-_LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 
 
 def get_comm() -> "Communicator":
@@ -105,7 +103,7 @@ def _make_world() -> "Communicator":
     else:
         if MPI.COMM_WORLD.Get_size() > 1 or wanted == "mpi":
             return _make_mpi_world(MPI.COMM_WORLD)
-    launched = _launched_size()
+    launched = launched_as()[1]
     if launched > 1 or wanted == "mpi":
         raise CommError(
             f"world: MPI must be usable in a process started as one of {launched} ranks, got: {problem}; "
@@ -124,8 +122,3 @@ def _make_mpi_world(handle: object) -> "Communicator":
         install_excepthook()
         set_default_budget(comm)
     return comm
-
-
-def _launched_size() -> int:
-    sizes = [os.environ.get(name, "") for name in _LAUNCHER_SIZES]
-    return max((int(size) for size in sizes if size.isdigit()), default=1)

@@ -12,16 +12,21 @@ import time
 import traceback
 from types import TracebackType
 
+from .launcher import launched_as
+
 _installed = False
 # Seconds before a rank reports. If all ranks fail alike, one of them has reported and ended the job by then,
 # and the error is seen once: rank 0, or the rank on which an agreed error arose, whose traceback tells most.
 _FIRST_DELAY, _SPREAD = 0.25, 0.75
+# A rank that failed before MPI was initialised waits this long for the others to come to MPI_Init.
+_JOIN_SECONDS = 120.0
 
 
 def install_excepthook() -> bool:
     """Let an uncaught exception on any rank (in any of its threads) end the job.
 
-    Called when the world of more than one MPI rank is made. ``HT_COMM_HOOK=0`` keeps the hooks as they are.
+    Called when this package is imported in a process that a launcher started as one of several ranks, and when
+    the world of more than one MPI rank is made. ``HT_COMM_HOOK=0`` keeps the hooks as they are.
 
     Returns
     -------
@@ -42,12 +47,12 @@ def _on_thread_exception(args: threading.ExceptHookArgs) -> None:
 
 
 def _on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    from mpi4py import MPI
-
-    if MPI.Is_finalized():
+    mpi = sys.modules.get("mpi4py.MPI")
+    is_ready = mpi is not None and mpi.Is_initialized()
+    if is_ready and mpi.Is_finalized():
         sys.__excepthook__(kind, error, trace)
         return
-    rank, size = MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
+    rank, size = (mpi.COMM_WORLD.Get_rank(), mpi.COMM_WORLD.Get_size()) if is_ready else launched_as()
     if rank != getattr(error, "__ht_origin__", 0):
         time.sleep(_FIRST_DELAY + _SPREAD * rank / size)
     if kind is not KeyboardInterrupt:
@@ -58,7 +63,27 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Traceb
                 # A closed or absent stream must not keep the traceback from being seen.
                 continue
         _write(report(kind, error, trace, rank, size))
-    MPI.COMM_WORLD.Abort(1)
+    if is_ready:
+        mpi.COMM_WORLD.Abort(1)
+    else:
+        _join_and_abort()
+
+
+def _join_and_abort() -> None:
+    """End a job whose other ranks wait, or will wait, in ``MPI_Init`` for this one: join them there, then abort."""
+
+    def abort() -> None:
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError, OSError):
+            return  # no MPI, nobody waits
+        MPI.COMM_WORLD.Abort(1)
+
+    thread = threading.Thread(target=abort, daemon=True)
+    thread.start()
+    thread.join(_JOIN_SECONDS)
+    if thread.is_alive():
+        os._exit(1)
 
 
 def report(
