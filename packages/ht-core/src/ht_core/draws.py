@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .philox import NATIVE, WORDS, Array, Key, blocks, multiply_high, signed
+from .philox import NATIVE, WORDS, Array, Key, Native, blocks, multiply_high, signed
 
 Again = Callable[[Array, int], Array]
 _LOW = 0xFFFFFFFF
@@ -32,7 +32,7 @@ _MANTISSA = {torch.float16: 11, torch.bfloat16: 8}
 _SIGNED_TWIN = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 #: Variates in a tile: a tile and its scratch stay in the second-level cache.
-TILE = 1 << 14
+TILE = 1 << 15
 #: Blocks evaluated at once on a device, where a tile must outlast the start of a kernel.
 DEVICE_BLOCKS = 1 << 20
 #: Cost of starting a run and of a scattered block, in units of one variate of a consecutive block (measured).
@@ -51,7 +51,8 @@ class Draw:
         Type in which a tile is computed; it is cast to the type of the output at the end.
     transform : callable
         ``transform(words, out, again)``: write the variates of int64 `words`, shape (4 b,), into `out`, shape
-        (per_block * b,); ``again(positions, sub)`` returns draw `sub` of the words at `positions`.
+        (per_block * b,); ``again(positions, sub)`` returns draw `sub` of the words at `positions`. May overwrite
+        `words`.
     finish : callable or None
         ``finish(out)``: change the variates of a tile in place (scale and shift, ...).
     native : bool
@@ -89,7 +90,8 @@ def uniform(dtype: torch.dtype, low: float = 0.0, high: float = 1.0) -> Draw:
     last = finish if bits is not None or (low, high) != (0.0, 1.0) else None
     if dtype == torch.float64:
         return Draw(WORDS, dtype, _uniform64, last, native=True)
-    return Draw(2 * WORDS, torch.float32, _uniform32, last, native=True)
+    # NumPy's own float32 takes the halves one call at a time; converting whole tiles of words is faster.
+    return Draw(2 * WORDS, torch.float32, _uniform32, last)
 
 
 def _uniform64(words: Array, out: Array, again: Again) -> None:
@@ -98,7 +100,10 @@ def _uniform64(words: Array, out: Array, again: Again) -> None:
 
 
 def _uniform32(words: Array, out: Array, again: Again) -> None:
-    out[...] = (_halves(words) >> 8) & (2**24 - 1)
+    halves = _halves(words)
+    halves >>= 8
+    halves &= 2**24 - 1
+    out[...] = halves
     out *= 2.0**-24
 
 
@@ -367,54 +372,48 @@ def _words_at(numbers: Array, places: Array, key: Key, sub: int) -> Array:
 
 def _fill_run(out: torch.Tensor, draw: Draw, key: Key, start: int) -> None:
     """Fill a contiguous run, shape (length,), tile by tile; tiles begin and end with blocks."""
-    per = draw.per_block
-    native = _is_native(out)
-    tile_size = TILE if native else DEVICE_BLOCKS * per
-    # A generator that writes finished variates needs no scratch and therefore no small tile.
-    whole = native and draw.native and draw.finish is None and out.dtype == draw.work
-    size = 16 * TILE if whole else tile_size
-    stop = start + len(out)
+    per, length = draw.per_block, len(out)
+    native, same = _is_native(out), out.dtype == draw.work
+    most = TILE if native else DEVICE_BLOCKS * per
     source = NATIVE.seek(key, start // per) if native else None
+    memory = out.numpy() if native and same else out
     scratch = None
-    begin = start - start % per
-    while begin < stop:
-        left = stop - begin
-        # What does not begin and end with blocks goes through the scratch.
-        if begin < start or (left < tile_size and left % per):
-            count = min(-(-left // per) * per, tile_size)
+    at = -(start % per)
+    while at < length:
+        left = length - at
+        # What does not begin and end with blocks, or is of another type, goes through the scratch.
+        aligned = at >= 0 and (left >= most or left % per == 0)
+        count = min(left // per * per if aligned else -(-left // per) * per, most)
+        if aligned and same:
+            _fill_tile(memory[at : at + count], draw, key, (start + at) // per, source)
         else:
-            count = min(left // per * per, size)
-        direct = begin >= start and begin + count <= stop and out.dtype == draw.work
-        if direct:
-            tile = out[begin - start : begin - start + count]
-        else:
-            if scratch is None or len(scratch) < count:
+            if scratch is None:
                 scratch = torch.empty(count, dtype=draw.work, device=out.device)
+                scratch = scratch.numpy() if native else scratch
             tile = scratch[:count]
-        _fill_tile(tile, draw, key, begin // per, source)
-        if not direct:
-            a, b = max(begin, start), min(begin + count, stop)
-            out[a - start : b - start] = tile[a - begin : b - begin]
-        begin += count
+            _fill_tile(tile, draw, key, (start + at) // per, source)
+            first, last = max(at, 0), min(at + count, length)
+            part = tile[first - at : last - at]
+            memory[first:last] = part if same else torch.as_tensor(part)
+        at += count
 
 
-def _fill_tile(tile: torch.Tensor, draw: Draw, key: Key, block: int, source) -> None:
+def _fill_tile(tile: Array, draw: Draw, key: Key, block: int, source: Native | None) -> None:
     """Compute whole consecutive blocks: from `source`, which stands on the first, or by arithmetic where it is None."""
     count = len(tile) // draw.per_block
     if source is None:
         _transform(draw, torch.arange(block, block + count, device=tile.device), key, tile)
         return
-    values = tile.numpy()
     if draw.native:
-        source.generator.random(out=values, dtype=values.dtype)
+        source.generator.random(out=tile, dtype=tile.dtype)
     else:
 
         def again(places: np.ndarray, sub: int) -> np.ndarray:
             return _words_at(block + (places >> 2), places & 3, key, sub)
 
-        draw.transform(source.words(count), values, again)
+        draw.transform(source.words(count), tile, again)
     if draw.finish is not None:
-        draw.finish(values)
+        draw.finish(tile)
 
 
 def _is_native(out: torch.Tensor) -> bool:
