@@ -136,6 +136,17 @@ def test_uneven_and_empty_shards():
     spmd(4, run)
 
 
+@pytest.mark.parametrize("mode", ["reduced", "complete", "r"])
+@pytest.mark.parametrize("shape", [(5, 0), (0, 3), (0, 0)])
+def test_empty_matrices(shape, mode):
+    expected = np.linalg.qr(np.zeros(shape), mode)
+    expected = [f.shape for f in (expected if mode != "r" else (expected,))]
+    for split in (None, 0, 1):
+        for p in (1, 3):
+            for found in factors(np.zeros(shape), split, p, mode):
+                assert [f.shape for f, _ in found] == expected
+
+
 def test_answer_does_not_depend_on_ranks():
     a = matrix((1000, 12), condition=1e5)
     reference = factors(a, 0, 1)[0]
