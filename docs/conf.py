@@ -1,5 +1,7 @@
 """Sphinx configuration: guide in Markdown, reference from the docstrings."""
 
+import re
+
 from ht_meta import __version__
 
 project = "ht"
@@ -39,6 +41,14 @@ def _write_operations(app):
     (folder / "operations.md").write_text("\n".join(lines))
 
 
+def _escape_fitted_names(app, what, name, obj, options, lines):
+    """`n_iter_` is the name of a result in a docstring and a hyperlink in reStructuredText."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[number] = re.sub(r"(?<![`\w])(\w+)_(?![`\w])", r"\1\\_", line)
+
+
 def setup(app):
-    """Register the generator."""
+    """Register the generator and the repair of docstrings."""
     app.connect("builder-inited", _write_operations)
+    app.connect("autodoc-process-docstring", _escape_fitted_names, priority=900)  # after napoleon
