@@ -177,6 +177,21 @@ def test_calls_differ_and_states_return():
         np.testing.assert_array_equal(values(again.random(100)), expected)
         assert again.get_state() == rng.get_state()
     assert repr(rng) == "Generator(philox4x64-10, seed=5, calls=4)"
+    for again in (copy.copy(rng), copy.deepcopy(rng)):
+        rng.random()
+        assert again.get_state()["calls"] == 4
+
+
+def test_a_generator_of_some_ranks():
+    def run(comm):
+        sub = comm.split(comm.rank % 2)
+        rng = ht.random.default_rng(8, comm=sub)
+        x = copy.deepcopy(rng).random(20, split=0)
+        assert x.comm is sub
+        return whole(x)
+
+    for found in spmd(5, run):
+        np.testing.assert_array_equal(found, values(ht.random.default_rng(8).random(20)))
 
 
 def test_default_generator():

@@ -113,8 +113,14 @@ class Generator:
     def __repr__(self) -> str:
         return f"Generator({ALGORITHM}, seed={self._seed}, calls={self._calls})"
 
-    def __reduce__(self):
+    def __reduce__(self):  # a communicator does not leave its process
         return _restore, (self.get_state(),)
+
+    def __copy__(self) -> Generator:
+        return _restore(self.get_state(), self.comm)
+
+    def __deepcopy__(self, memo: dict) -> Generator:
+        return self.__copy__()
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -579,8 +585,8 @@ def _runs(layout: Layout, rank: int) -> tuple[int, int, int, int]:
     return layout.displs[rank] * inner, runs, layout.counts[rank] * inner, max(stride, 1)
 
 
-def _restore(state: dict) -> Generator:
-    made = Generator(0)
+def _restore(state: dict, comm: Communicator | None = None) -> Generator:
+    made = Generator(0, comm=comm)
     made.set_state(state)
     return made
 
