@@ -143,11 +143,12 @@ def test_rows_are_the_surroundings_of_pixels():
 def test_picture_pieces():
     labels = np.array([0, 0, 1, 2])
     assert order_by_brightness(labels, np.array([5.0, 5.0, 1.0, 2.0]), 4).tolist() == [3, 1, 2, 0]
-    coefficients = np.zeros(data.FEATURES)
-    coefficients[:3] = 1
-    coefficients[-3] = 2  # last colour of the last pixel
+    coefficients = np.zeros(data.PATCH + 2)
+    coefficients[:3] = 1  # the colours of the first pixel
+    coefficients[-3] = 2  # the last colour of the last pixel
+    coefficients[-2:] = 9  # line and column
     weights = pixel_weights(coefficients)
-    assert weights[3, 3] == 3
+    assert weights[0, 0] == 3
     assert weights[6, 6] == 2
     assert weights.sum() == 5
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ..launch import plan_launch
+from .data import CHANNELS
 from .pipeline import FEATURES_FILE, MAX_ITER, RESULTS_FILE, SUMMARY_FILE, TABLES
 
 
@@ -95,7 +96,9 @@ def compute_with_sklearn(folder: Path) -> dict[str, np.ndarray]:
     found = read_results(folder)
     small = features.astype(np.float32)
     means = KMeans(options["clusters"], init=found["start"], n_init=1, max_iter=MAX_ITER, tol=1e-4).fit(small)
-    lasso = Lasso(options["alpha"], precompute=True, max_iter=20000, tol=1e-9).fit(features, target)
+    lasso = Lasso(options["alpha"], precompute=True, max_iter=20000, tol=1e-9).fit(
+        features[:, CHANNELS:], target
+    )
     squares = np.linalg.eigvalsh(features.T @ features)[::-1][: len(found["singular_values"])]
     return {
         "labels": means.labels_,

@@ -26,12 +26,8 @@ def order_by_brightness(labels: np.ndarray, brightness: np.ndarray, k: int) -> n
 
 
 def pixel_weights(coefficients: np.ndarray) -> np.ndarray:
-    """Return the weight of each pixel of the patch, (7, 7): colours added up, the pixel's own columns at the
-    centre.
-    """
-    weights = coefficients[CHANNELS : CHANNELS + PATCH].reshape(SIDE, SIDE, CHANNELS).sum(axis=-1)
-    weights[HALF, HALF] += coefficients[:CHANNELS].sum()
-    return weights
+    """Return the weight of each pixel of the patch, (7, 7): its colours added up."""
+    return coefficients[:PATCH].reshape(SIDE, SIDE, CHANNELS).sum(axis=-1)
 
 
 def draw(

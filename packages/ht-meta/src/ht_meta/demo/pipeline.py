@@ -24,7 +24,7 @@ from ht_ml.decomposition import PCA
 from ht_ml.linear_model import Lasso
 from ht_ml.preprocessing import StandardScaler
 
-from .data import FEATURES, MissingExtraError, Window, build_rows, load_photograph, plan_window
+from .data import CHANNELS, FEATURES, MissingExtraError, Window, build_rows, load_photograph, plan_window
 from .meter import Meter, format_bytes, format_table
 
 FEATURES_FILE, RESULTS_FILE, PICTURE_FILE, SUMMARY_FILE = (
@@ -190,11 +190,12 @@ def _analyse(data: tuple[DNDarray, DNDarray], options: Options, meter: Meter) ->
         step.note = f"{pca.components_.shape[0]} components hold {100 * share:.1f} % of the variance"
     _cluster(features, options, meter, found)
     with meter.step("Lasso") as step:
-        lasso = Lasso(alpha=options.alpha, max_iter=5000, tol=1e-8).fit(features, target)
+        surroundings = features[:, CHANNELS:]  # a view: the pixel itself is the middle of its patch
+        lasso = Lasso(alpha=options.alpha, max_iter=5000, tol=1e-8).fit(surroundings, target)
         found.update(coefficients=lasso.coef_, intercept=lasso.intercept_)
-        found["score"] = float(lasso.score(features, target))
+        found["score"] = float(lasso.score(surroundings, target))
         used = int((lasso.coef_ != 0).sum())
-        step.note = f"{used} of {FEATURES} coefficients, R2 = {found['score']:.3f}"
+        step.note = f"{used} of {surroundings.shape[1]} coefficients, R2 = {found['score']:.3f}"
     return found
 
 
