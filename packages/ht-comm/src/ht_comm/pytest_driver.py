@@ -14,7 +14,7 @@ import pytest
 from _pytest.reports import TestReport
 
 from .pytest_group import Group, GroupError, find_launcher, is_inside_launcher, is_picklable
-from .pytest_plugin import item_ranks
+from .pytest_items import item_ranks
 from .pytest_verdict import kind_of, merge
 
 # Options that are the driver's alone, with the value the workers get.

@@ -9,9 +9,9 @@ import os
 
 import pytest
 
-RANKS = "_mpi_ranks"  # name of the parameter that carries the number of ranks of one test item
+from .pytest_items import RANKS, TOPOLOGY, item_ranks
+
 DEFAULT_RANKS = (1, 2, 3, 4)
-TOPOLOGY = pytest.StashKey[dict]()  # set in workers: {"rank", "size", "shared": this test's common directory}
 
 
 def parse_ranks(text):
@@ -84,12 +84,6 @@ def _marked_ranks(marker, nodeid):
     if not ranks or not all(isinstance(n, int) and n >= 1 for n in ranks):
         raise pytest.UsageError(f"{nodeid}: ranks must be positive integers, got {marker.kwargs['ranks']!r}")
     return ranks
-
-
-def item_ranks(item):
-    """Return the number of ranks a test item runs on, `None` when it runs in the driver."""
-    callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get(RANKS)
 
 
 @pytest.hookimpl(trylast=True)

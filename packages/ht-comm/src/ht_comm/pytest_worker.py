@@ -189,7 +189,7 @@ def main(address):
     # The name by which plugins (junitxml, cacheprovider) recognise a process that must not write results.
     config.workerinput = {"workerid": f"rank{rank}", "testrunuid": setup["uid"]}
     topology = {"rank": rank, "size": setup["size"], "config": config, "shared": None}
-    from ht_comm.pytest_plugin import TOPOLOGY
+    from ht_comm.pytest_items import TOPOLOGY
 
     config.stash[TOPOLOGY] = topology
     stacks = os.path.join(setup["stacks"], f"rank{rank}.txt")

@@ -34,7 +34,7 @@ def thread_budget(comm: "Communicator") -> int:
     return max(1, len(own) // sharing)
 
 
-def set_thread_budget(comm: "Communicator | None" = None, n: int | None = None) -> int:
+def set_thread_budget(comm: "Communicator", n: int | None = None) -> int:
     """Set torch's number of threads to this rank's share of the node's cores; return that number. Collective.
 
     Done once when the world communicator is made, if torch has been imported and ``OMP_NUM_THREADS`` is not
@@ -42,16 +42,12 @@ def set_thread_budget(comm: "Communicator | None" = None, n: int | None = None) 
 
     Parameters
     ----------
-    comm : Communicator, optional
-        All ranks of the job; the current communicator by default.
+    comm : Communicator
+        All ranks of the job.
     n : int, optional
         Set this number instead; then nothing is communicated.
     """
     if n is None:
-        if comm is None:
-            from .current import get_comm
-
-            comm = get_comm()
         n = thread_budget(comm)
     if n < 1:
         raise ValueError(f"set_thread_budget: n must be at least 1, got {n!r}")
@@ -65,7 +61,7 @@ def set_default_budget(comm: "Communicator") -> None:
     """Set the budget of a new world. Collective, whether this rank has imported torch or not."""
     n = thread_budget(comm)
     if "OMP_NUM_THREADS" not in os.environ:
-        set_thread_budget(n=n)
+        set_thread_budget(comm, n)
 
 
 @contextmanager

@@ -405,3 +405,11 @@ register(
     cost="No message; one exchange with is_split.",
 )
 register(asarray, kind="creation", numpy="asarray", arity=0, method=False, cost="As array.")
+
+
+def _cast_or_make(self: types.dtype, value: object = 0, /) -> DNDarray:
+    """Return `value` as an array of this dtype. No message."""
+    return value.astype(self) if isinstance(value, DNDarray) else array(value, dtype=self)
+
+
+types.dtype.__call__ = _cast_or_make

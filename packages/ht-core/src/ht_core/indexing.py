@@ -38,17 +38,46 @@ import torch
 from .dndarray import DNDarray
 from .engines.elementwise import as_operand
 from .engines.gather import Index, checked, get_advanced, is_c_ordered, true_positions
-from .engines.index_key import Entry
-from .engines.indexing import bits, get_basic, getitem, setitem
+from .engines.index_key import Entry, normalize
+from .engines.indexing import as_value, bits, get_basic, is_repeated, set_basic
 from .engines.redistribution import redistribute
+from .engines.scatter import set_advanced
 from .errors import DTypeError, LayoutError
 from .layout import Layout, normalize_axis
 from .registry import register
 
+_WHOLE = (None, None, None)
+
+
+def getitem(x: DNDarray, key: object) -> DNDarray:
+    """Return ``x[key]``; the module's docstring has keys, layouts and costs."""
+    if type(key) is int:
+        return get_basic(x, (key,))
+    items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
+    if not entries:
+        return get_basic(x, items)
+    return get_advanced(x, items, entries, position)
+
+
+def setitem(x: DNDarray, key: object, value: object) -> None:
+    """Do ``x[key] = value``; the module's docstring has keys and costs."""
+    if type(key) is int:
+        items, entries, position = (key,), (), 0
+    else:
+        items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
+    if is_repeated(x.larray):
+        raise LayoutError(
+            "setitem: the array must be writable, got a view made by broadcasting; copy it first"
+        )
+    value = as_value(value, x)
+    if not entries:
+        set_basic(x, items, value)
+        return
+    set_advanced(x, items, entries, position, value)
+
+
 DNDarray.__getitem__ = getitem
 DNDarray.__setitem__ = setitem
-
-_WHOLE = (None, None, None)
 
 
 def take(x: DNDarray, indices: object, axis: int | None = None, mode: str = "raise") -> DNDarray:

@@ -6,6 +6,7 @@ import torch
 
 from . import types
 from .engines.elementwise import Row, execute
+from .indexing import nonzero
 from .registry import register
 
 
@@ -41,8 +42,6 @@ def where(condition: object, x1: object = None, x2: object = None, /):
     [0, 0, 5]
     """
     if x1 is None and x2 is None:
-        from .indexing import nonzero
-
         return nonzero(condition)
     if x1 is None or x2 is None:
         raise types.DTypeError("where: x1 and x2 must be given both or not at all")

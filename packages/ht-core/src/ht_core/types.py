@@ -37,11 +37,6 @@ class dtype:
         self.itemsize = self.torch.itemsize
         self.numpy = None if name == "bfloat16" else np.dtype(name)
 
-    def __call__(self, value=0):
-        from .creation import array
-
-        return value.astype(self) if hasattr(value, "larray") else array(value, dtype=self)
-
     def __repr__(self) -> str:
         return f"ht.{self.name}"
 

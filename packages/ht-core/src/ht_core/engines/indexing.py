@@ -1,4 +1,4 @@
-"""Engine of indexing with integers, slices, ellipsis and newaxis; keys with index arrays go on to ``gather``.
+"""Engine of indexing with integers, slices, ellipsis and newaxis, get and set.
 
 `plan_index` decides from the layout and the key alone where the result lies; it is pure and cached. Rows stay on the
 rank that holds them: a slice sends nothing. Two keys send data: an integer on the split axis (its owner broadcasts one
@@ -23,7 +23,7 @@ from ..dndarray import DNDarray, _cast
 from ..errors import DTypeError, LayoutError
 from ..layout import Box, Layout
 from .elementwise import as_operand
-from .index_key import check_index, expand_ellipsis, normalize
+from .index_key import check_index, expand_ellipsis
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -168,18 +168,6 @@ def local_part(x: DNDarray, items: tuple) -> tuple[Plan, torch.Tensor]:
 # -- get ------------------------------------------------------------------------------------------------------
 
 
-def getitem(x: DNDarray, key: object) -> DNDarray:
-    """Return ``x[key]``; see ``ht_core.indexing``."""
-    if type(key) is int:
-        return get_basic(x, (key,))
-    items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
-    if not entries:
-        return get_basic(x, items)
-    from .gather import get_advanced
-
-    return get_advanced(x, items, entries, position)
-
-
 def get_basic(x: DNDarray, items: tuple) -> DNDarray:
     """Return the part of `x` that a basic key names: a view where nothing moves or turns round."""
     comm = x.comm
@@ -226,26 +214,7 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 # -- set ------------------------------------------------------------------------------------------------------
 
 
-def setitem(x: DNDarray, key: object, value: object) -> None:
-    """Do ``x[key] = value``; see ``ht_core.indexing``."""
-    if type(key) is int:
-        items, entries, position = (key,), (), 0
-    else:
-        items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
-    if _is_repeated(x.larray):
-        raise LayoutError(
-            "setitem: the array must be writable, got a view made by broadcasting; copy it first"
-        )
-    value = as_value(value, x)
-    if not entries:
-        set_basic(x, items, value)
-        return
-    from .scatter import set_advanced
-
-    set_advanced(x, items, entries, position, value)
-
-
-def _is_repeated(local: torch.Tensor) -> bool:
+def is_repeated(local: torch.Tensor) -> bool:
     """Tell whether elements of a tensor share memory, as after broadcasting. Empty tensors may have any strides."""
     return (
         0 in local.stride()
