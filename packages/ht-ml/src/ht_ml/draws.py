@@ -35,8 +35,8 @@ def resolve_seed(op: str, random_state: Any) -> int:
     Parameters
     ----------
     random_state : int, None, ht_core.random.Generator or numpy.random.Generator
-        None and a generator of ht-core draw the next number from a stream that all ranks share; a NumPy generator
-        must be in the same state on every rank.
+        None and a generator of ht-core draw the next number from a stream that all ranks share; a NumPy
+        generator must be in the same state on every rank.
 
     Raises
     ------

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import torch
 
-_CACHE_ELEMENTS = 1 << 17
+_CACHE_ELEMENTS = 1 << 18
 _EXACT_ELEMENTS = 1 << 20
 
 
 def tile_rows(k: int) -> int:
     """Return the number of rows per tile: the k x t scores should stay in the second-level cache."""
     rows = _CACHE_ELEMENTS // k
-    return max(256, min(8192, rows // 64 * 64))
+    return max(256, min(16384, rows // 64 * 64))
 
 
 class Assigner:
@@ -54,16 +54,15 @@ class Assigner:
         width = min(self.tile, max(n, 1))
         self._scores = torch.empty((k, width), **options)
         self._minimum = torch.empty(width, **options)
-        # Row 0 sums the indices of the minimal centres, row 1 counts them: one skinny product instead of
-        # an argmin.
-        self._weights = torch.stack([torch.arange(k, **options), torch.ones(k, **options)])
-        self._found = torch.empty((2, n), **options)
+        # Times the marks of the minimal centres: k + j for one centre j, at least 2 k for several.
+        self._codes = torch.arange(k, 2 * k, **options)
+        self._found = torch.empty(n, **options)
         self._norms: list[float] | None = None
         self.is_finite = True
 
     def keep_norms(self) -> None:
-        """Compute the largest row norm of each tile once (for callers that assign the same rows many
-        times)."""
+        """Compute the largest row norm of each tile once, for callers that assign the same rows many
+        times."""
         self._norms = [self._norm(block) for block in self.local.split(self.tile)]
 
     @staticmethod
@@ -83,39 +82,47 @@ class Assigner:
         torch.Tensor, shape (n,)
             A view of scratch that the next call overwrites. Ties go to the lowest index.
         """
-        labels = self._found[0]
+        labels = self._found
         if self.k == 1 or not self.local.numel():
+            self.is_finite = all(bool(torch.isfinite(block).all()) for block in self.local.split(self.tile))
             return labels.zero_()
         shift = centres.mean(0)
         offsets = centres - shift
         bias = offsets.square().sum(1) + 2.0 * (offsets @ shift)
         dtype = self.local.dtype
         factors, column = (-2.0 * offsets).to(dtype), bias.to(dtype).unsqueeze(1)
-        unit = torch.finfo(dtype).eps * (self.local.shape[1] + 4)
         largest_bias = float(bias.abs().amax())
         largest_offset = 2.0 * float(torch.linalg.vector_norm(offsets, dim=1).amax())
         start = 0
         for number, block in enumerate(self.local.split(self.tile)):
             stop = start + block.shape[0]
             norm = self._norms[number] if self._norms is not None else self._norm(block)
-            tau = unit * (largest_bias + norm * largest_offset)
-            self._assign_tile(block, factors, column, tau, self._found[:, start:stop])
+            self._assign_tile(
+                block, factors, column, largest_bias + norm * largest_offset, labels[start:stop]
+            )
             start = stop
-        doubtful = (self._found[1] != 1).nonzero().squeeze(1)
+        doubtful = (labels.sub_(self.k) >= self.k).nonzero().squeeze(1)
         self.is_finite = True
         if doubtful.numel():  # a row that is not finite has no minimum, so it is here
-            self.is_finite = bool(torch.isfinite(self.local[doubtful]).all())
+            self.is_finite = bool(torch.isfinite(self.local.index_select(0, doubtful)).all())
             labels[doubtful] = decide(self.local, doubtful, centres, shift).to(dtype)
         return labels
 
-    def _assign_tile(self, block, factors, column, tau, out) -> None:
-        rows = block.shape[0]
-        scores, minimum = self._scores[:, :rows], self._minimum[:rows]
+    def _assign_tile(self, block, factors, column, largest: float, out) -> None:
+        """Write k + label to `out`, or at least 2 k where the products leave a doubt.
+
+        `largest` bounds the magnitude of the scores; (d + 4) eps times it bounds the error of two of them.
+        """
+        limits = torch.finfo(block.dtype)
+        if not largest < 0.25 * limits.max:  # NaN, infinity, or products that might overflow
+            out.fill_(2 * self.k)
+            return
+        scores, minimum = self._scores[:, : block.shape[0]], self._minimum[: block.shape[0]]
         torch.addmm(column, factors, block.T, out=scores)
         torch.amin(scores, 0, out=minimum)
-        minimum.add_(tau)
+        minimum.add_(limits.eps * (block.shape[1] + 4) * largest)
         scores.le_(minimum)
-        torch.mm(self._weights, scores, out=out)
+        torch.mv(scores.T, self._codes, out=out)
 
 
 def decide(
@@ -129,7 +136,7 @@ def decide(
     largest = float(bias.sqrt().amax())
     step = max(1, _EXACT_ELEMENTS // max(k, d))
     for start in range(0, rows.numel(), step):
-        block = local[rows[start : start + step]].to(torch.float64).sub_(shift)
+        block = local.index_select(0, rows[start : start + step]).to(torch.float64).sub_(shift)
         scores = torch.addmm(bias, offsets, block.T, alpha=-2.0)
         minimum = scores.amin(0)
         norm = float(torch.linalg.vector_norm(block, dim=1).amax())

@@ -154,15 +154,25 @@ class _Winners:
 
 
 class _Race:
-    """The distances of the local rows to the nearest centre so far, and the races run on them."""
+    """The distances of the local rows to the nearest centre so far, and the races run on them.
+
+    Distances are formed in float64 around the first centre, so that an offset of the data does not cancel
+    digits.
+    """
 
     def __init__(self, rows: Rows, weights: torch.Tensor | None, seed: int, stream: int, trials: int) -> None:
         self.rows, self.weights, self.trials = rows, weights, trials
         self._seed, self._stream = seed, stream
         n, d = rows.local.shape
-        self._nearest = torch.full((n,), torch.inf, dtype=torch.float64, device=rows.local.device)
-        self._tile = max(16, min(8192, _TILE_ELEMENTS // max(d, 1)))
-        self._scratch = torch.empty((min(self._tile, n), d), dtype=torch.float64, device=rows.local.device)
+        options = {"dtype": torch.float64, "device": rows.local.device}
+        self._nearest = torch.full((n,), torch.inf, **options)
+        self._norms = torch.empty(n, **options)  # squared distances to the first centre, once it is known
+        self._tile = min(max(n, 1), max(16, min(8192, _TILE_ELEMENTS // max(d, 1))))
+        self._scratch = torch.empty((self._tile, d), **options)
+        # Products with a multiple of eight rows run faster, even though rows of zeros are among them.
+        self._points = torch.zeros((-(-(trials + 1) // 8) * 8, d), **options)
+        self._products = torch.empty((self._points.shape[0], self._tile), **options)
+        self._shift: torch.Tensor | None = None
 
     def _times(self, number: int) -> torch.Tensor:
         local = self.rows.local
@@ -175,7 +185,10 @@ class _Race:
         if times.numel():
             winners.offer((times if self.weights is None else times / self.weights).unsqueeze(0), 0)
         gathered = self.rows.comm.allgather(winners.records(self.rows).reshape(1, -1))
-        return gathered[int(gathered[:, 0].argmin()), 2:]
+        self._shift = gathered[int(gathered[:, 0].argmin()), 2:].clone()
+        for span in self._spans():
+            torch.sum(self._centred(span).square_(), 1, out=self._norms[span])
+        return self._shift
 
     def step(self, centre: torch.Tensor, candidates: torch.Tensor | None, number: int | None) -> _Outcome:
         """Add `centre`, evaluate the candidates and race for the next ones; one allgather.
@@ -188,10 +201,10 @@ class _Race:
         number : int or None
             Number of the race; None for no race.
         """
-        points = (
-            centre.unsqueeze(0) if candidates is None else torch.cat([centre.unsqueeze(0), candidates[:, 2:]])
-        )
-        choices = 1 if candidates is None else candidates.shape[0]
+        points = centre.unsqueeze(0)
+        if candidates is not None:
+            points = torch.cat([points, candidates[:, 2:]])
+        choices = max(1, points.shape[0] - 1)
         potentials = torch.zeros(choices, dtype=torch.float64, device=points.device)
         winners = times = None
         if number is not None:
@@ -199,32 +212,41 @@ class _Race:
         for span, distances in self._distances(points):
             nearest = self._nearest[span]
             torch.minimum(nearest, distances[0], out=nearest)
-            reached = nearest.unsqueeze(0) if candidates is None else torch.minimum(nearest, distances[1:])
+            reached = distances[-choices:]
+            torch.minimum(nearest, reached, out=reached)
             if self.weights is not None:
-                reached = reached * self.weights[span]
+                reached *= self.weights[span]
             potentials += reached.sum(1)
             if winners is not None:
                 # Where every row coincides with a centre any row will do, but in the seed's order.
-                arrival = times[span] / reached.clamp(min=1e-300)
+                arrival = torch.div(times[span], reached.clamp_(min=1e-300), out=reached)
                 if self.weights is not None:
                     arrival[:, self.weights[span] <= 0] = torch.inf
                 winners.offer(arrival, span.start)
-        message = (
-            potentials if winners is None else torch.cat([potentials, winners.records(self.rows).reshape(-1)])
-        )
+        message = potentials
+        if winners is not None:
+            message = torch.cat([potentials, winners.records(self.rows).reshape(-1)])
         gathered = self.rows.comm.allgather(message.unsqueeze(0))
         return _Outcome(gathered, candidates, choices, 2 + self.rows.d)
 
+    def _spans(self):
+        n = self.rows.local.shape[0]
+        return (slice(start, min(start + self._tile, n)) for start in range(0, n, self._tile))
+
+    def _centred(self, span: slice) -> torch.Tensor:
+        """Return these rows minus the first centre, in scratch."""
+        return self._scratch[: span.stop - span.start].copy_(self.rows.local[span]).sub_(self._shift)
+
     def _distances(self, points: torch.Tensor):
-        """Yield (span, squared distances of these rows to the points, shape (points, rows), float64)."""
-        shift = points.mean(0)
-        offsets = points - shift
-        own = offsets.square().sum(1, keepdim=True)
-        local = self.rows.local
-        for start in range(0, local.shape[0], self._tile):
-            span = slice(start, min(start + self._tile, local.shape[0]))
-            tile = self._scratch[: span.stop - start].copy_(local[span]).sub_(shift)
-            norms = torch.linalg.vector_norm(tile, dim=1).square_()
-            distances = torch.addmm(own, offsets, tile.T, alpha=-2.0).add_(norms)
-            # Below the rounding error of the difference a row coincides with the point.
-            yield span, distances.masked_fill_(distances <= 1e-13 * (norms + own), 0.0)
+        """Yield (span, squared distances of these rows to the points, shape (points, rows), in scratch)."""
+        count = len(points)
+        self._points[:count] = points - self._shift
+        offsets = self._points
+        # Squares shrunk by more than the rounding error of the difference: a row that coincides with a
+        # point ends below zero, hence at zero, wherever the product's last bits fall.
+        shrink = 1.0 - 1e-13
+        own = offsets.square().sum(1, keepdim=True) * shrink
+        for span in self._spans():
+            out = self._products[:, : span.stop - span.start]
+            torch.addmm(own, offsets, self._centred(span).T, alpha=-2.0, out=out)
+            yield span, out[:count].add_(self._norms[span], alpha=shrink).clamp_(min=0.0)

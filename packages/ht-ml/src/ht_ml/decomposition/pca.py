@@ -219,7 +219,8 @@ def _from_covariance(op: str, rows: Rows) -> _Spectrum:
     merged = covariance(rows)
     if not merged.is_finite:
         refuse_nonfinite(op)
-    squares, vectors = np.linalg.eigh(merged.products)
+    # torch keeps to this rank's share of the cores; NumPy's LAPACK does not.
+    squares, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(merged.products)))
     return _Spectrum(
         np.clip(squares[::-1], 0.0, None),
         vectors[:, ::-1].T,

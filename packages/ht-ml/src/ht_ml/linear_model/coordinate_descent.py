@@ -15,8 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 _SETTLED = 1e-12
+_DROPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,14 @@ class GramLasso:
     def solve(self, start: np.ndarray, max_iter: int, tol: float) -> Solution:
         """Sweep until the duality gap is at most ``tol * square``, at most `max_iter` times.
 
-        Each sweep is one pass of coordinate descent and one step on the active set.
+        Each sweep is one pass of coordinate descent and the solution on the active set.
         """
         self.w = start.copy()
         self.h = self.moment - self.gram @ self.w
         gap, n_iter = self._gap(), 0
         for n_iter in range(1, max_iter + 1):
             largest_step, largest = self._sweep()
-            solved = self._active_step()
+            solved = self._finish()
             self.h = self.moment - self.gram @ self.w  # forget the rounding of the updates
             gap = self._gap()
             if gap <= tol * self.square and (solved or largest_step <= tol * largest):
@@ -123,31 +125,39 @@ class GramLasso:
                 largest_step = max(largest_step, abs(step))
         return largest_step, float(np.abs(w).max()) if w.size else 0.0
 
-    def _active_step(self) -> bool:
-        """Move to the minimum for the present signs, or as far as they hold; return whether it is the
-        minimum of all."""
-        active = np.flatnonzero(self.w)
-        signs = np.sign(self.w[active])
-        if active.size:
-            part = self.gram[np.ix_(active, active)]
-            try:
-                # A positive definite matrix has a unique solution; Cholesky finds out.
-                np.linalg.cholesky(part)
-                goal = np.linalg.solve(part, self.moment[active] - self.penalty * signs)
-            except np.linalg.LinAlgError:
+    def _finish(self) -> bool:
+        """Move to the minimum for the present signs, dropping coefficients that reach zero on the way.
+
+        Returns
+        -------
+        bool
+            Whether this is the minimum of the whole problem.
+        """
+        for _ in range(_DROPS + 1):
+            active = np.flatnonzero(self.w)
+            if not active.size:
+                break
+            # torch keeps to this rank's share of the cores; NumPy's LAPACK does not.
+            factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(self.gram[np.ix_(active, active)]))
+            if failed:  # not positive definite: the minimum is not unique
                 return False
             now = self.w[active]
+            signs = np.sign(now)
+            right = torch.from_numpy(self.moment[active] - self.penalty * signs).unsqueeze(1)
+            goal = torch.cholesky_solve(right, factor).squeeze(1).numpy()
             crossing = goal * signs <= 0.0
-            if crossing.any():
-                ratio = now[crossing] / (now[crossing] - goal[crossing])
-                reach = float(ratio.min())
-                moved = now + reach * (goal - now)
-                first = np.flatnonzero(crossing)[ratio <= reach]
-                moved[first] = 0.0
-                moved[moved * signs < 0.0] = 0.0
-                self.w[active] = moved
-                return False
-            self.w[active] = goal
+            if not crossing.any():
+                self.w[active] = goal
+                break
+            # The objective decreases up to the first sign that would change.
+            ratio = now[crossing] / (now[crossing] - goal[crossing])
+            reach = float(ratio.min())
+            moved = now + reach * (goal - now)
+            moved[np.flatnonzero(crossing)[ratio <= reach]] = 0.0
+            moved[moved * signs < 0.0] = 0.0
+            self.w[active] = moved
+        else:
+            return False  # a sweep drops many at once
         h = self.moment - self.gram @ self.w
         bound = self.penalty * (1.0 + 1e-10) + 1e-14 * float(np.abs(self.moment).max(initial=0.0))
         rest = np.delete(h if self.positive else np.abs(h), active)

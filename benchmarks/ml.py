@@ -1,0 +1,289 @@
+"""Estimators side by side: python benchmarks/ml.py --heat-python PYTHON_WITH_HEAT.
+
+The sizes of `foundations.py`; `ml_large.py` runs the same at the size of the demo. All data are float32 and the
+same for every contender.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import numpy as np
+from harness import Case, Difference, Env, Run, main
+
+SMALL = (40_000, 64, 25)
+LASSO = (40_000, 100)
+SWEEPS = 20
+
+
+@cache
+def points(shape: tuple[int, int, int]) -> np.ndarray:
+    """Overlapping clusters: Lloyd's method does not end early."""
+    n, d, k = shape
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((k, d), dtype=np.float32)
+    x = rng.standard_normal((n, d), dtype=np.float32)
+    x *= 1.5
+    x += centres[rng.integers(k, size=n)]
+    return x
+
+
+@cache
+def regression(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Correlated columns and a sparse signal."""
+    n, d = shape
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((n, d), dtype=np.float32)
+    x += 0.5 * rng.standard_normal((n, 1), dtype=np.float32)
+    weights = np.where(np.arange(d) % 5 == 0, rng.normal(size=d), 0.0).astype(np.float32)
+    return x, x @ weights + 0.1 * rng.standard_normal(n, dtype=np.float32)
+
+
+def _reference(module: str, name: str):
+    """An estimator of scikit-learn that does not complain about too few iterations."""
+    import importlib
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    return getattr(importlib.import_module(f"sklearn.{module}"), name)
+
+
+# ------------------------------------------------------------------------------------------------ k-means
+
+
+def kmeans_fit(shape, iterations: int):
+    """`fit` of a fixed number of iterations from given centres, per iteration."""
+
+    def setup(env: Env) -> Run:
+        x, k = env.lib.array(points(shape), split=0), shape[2]
+        centres = env.lib.array(points(shape)[:k].copy())
+        return lambda: env.lib.cluster.KMeans(n_clusters=k, init=centres, max_iter=iterations, tol=-1.0).fit(
+            x
+        )
+
+    return setup
+
+
+def kmeans_fit_sklearn(shape, iterations: int):
+    def setup(env: Env) -> Run:
+        kmeans, x, k = _reference("cluster", "KMeans"), points(shape), shape[2]
+        return lambda: kmeans(k, init=x[:k].copy(), n_init=1, max_iter=iterations, tol=0.0).fit(x)
+
+    return setup
+
+
+def kmeans_iteration(fit, shape, long: int):
+    def setup(env: Env) -> Difference:
+        return Difference(fit(shape, long)(env), fit(shape, 1)(env), long - 1)
+
+    return setup
+
+
+def plus_plus(env: Env) -> Run:
+    x = env.lib.array(points(SMALL), split=0)
+    name = "kmeans++" if env.lib.__name__ == "heat" else "k-means++"
+    return lambda: env.lib.cluster.KMeans(n_clusters=25, init=name, max_iter=1, random_state=0).fit(x)
+
+
+def plus_plus_sklearn(env: Env) -> Run:
+    kmeans, x = _reference("cluster", "KMeans"), points(SMALL)
+    return lambda: kmeans(25, n_init=1, max_iter=1, random_state=0).fit(x)
+
+
+def predict(shape):
+    def setup(env: Env) -> Run:
+        x, k = env.lib.array(points(shape), split=0), shape[2]
+        model = env.lib.cluster.KMeans(n_clusters=k, init=env.lib.array(points(shape)[:k].copy()), max_iter=2)
+        model.fit(x)
+        return lambda: model.predict(x)
+
+    return setup
+
+
+def predict_sklearn(shape):
+    def setup(env: Env) -> Run:
+        x, k = points(shape), shape[2]
+        model = _reference("cluster", "KMeans")(k, init=x[:k].copy(), n_init=1, max_iter=2).fit(x)
+        return lambda: model.predict(x)
+
+    return setup
+
+
+# ---------------------------------------------------------------------------------------- Lasso, scaler, PCA
+
+
+def lasso(shape, sweeps: int = SWEEPS, tol: float = -1.0):
+    def setup(env: Env) -> Run:
+        x, y = regression(shape)
+        if env.lib.__name__ == "heat":  # which asks its users for the column of ones
+            x = np.hstack([np.ones((len(x), 1), np.float32), x])
+        x, y = env.lib.array(x, split=0), env.lib.array(y.reshape(-1, 1), split=0)
+        return lambda: env.lib.regression.Lasso(lam=0.1, max_iter=sweeps, tol=tol).fit(x, y)
+
+    return setup
+
+
+def lasso_sklearn(shape, precompute: bool, sweeps: int = 1000, tol: float = 1e-4):
+    def setup(env: Env) -> Run:
+        model, (x, y) = _reference("linear_model", "Lasso"), regression(shape)
+        return lambda: model(0.1, precompute=precompute, max_iter=sweeps, tol=tol).fit(x, y)
+
+    return setup
+
+
+def scaler_fit(env: Env) -> Run:
+    x = env.lib.array(points(SMALL), split=0)
+    return lambda: env.lib.preprocessing.StandardScaler(copy=False).fit(x)
+
+
+def scaler_fit_sklearn(env: Env) -> Run:
+    x = points(SMALL)
+    return lambda: _reference("preprocessing", "StandardScaler")(copy=False).fit(x)
+
+
+def scaler(shape):
+    def setup(env: Env) -> Run:
+        x = env.lib.array(points(shape), split=0)
+        return lambda: env.lib.preprocessing.StandardScaler(copy=False).fit_transform(x)
+
+    return setup
+
+
+def scaler_sklearn(shape):
+    def setup(env: Env) -> Run:
+        x = points(shape).copy()
+        return lambda: _reference("preprocessing", "StandardScaler")(copy=False).fit_transform(x)
+
+    return setup
+
+
+def scaler_torch(shape):
+    def setup(env: Env) -> Run:
+        import torch
+
+        x = torch.from_numpy(points(shape).copy())
+
+        def run() -> torch.Tensor:
+            var, mean = torch.var_mean(x, dim=0, correction=0)
+            return x.sub_(mean).div_(var.sqrt_())
+
+        return run
+
+    return setup
+
+
+def pca(shape):
+    def setup(env: Env) -> Run:
+        x = env.lib.array(regression(shape)[0], split=0)
+        return lambda: env.lib.decomposition.PCA(n_components=20).fit(x)
+
+    return setup
+
+
+def pca_sklearn(shape):
+    def setup(env: Env) -> Run:
+        x = regression(shape)[0]
+        return lambda: _reference("decomposition", "PCA")(20).fit(x)
+
+    return setup
+
+
+def _text(shape) -> str:
+    return f"{shape[0]:,} x {shape[1]}" + (f", k = {shape[2]}" if len(shape) == 3 else "")
+
+
+def cases(shape, tabular, heat: bool = True) -> list[Case]:
+    """Return the cases at one size; without Heat where its minutes would tell nothing new."""
+
+    def spmd(setup):
+        return {"spmd": setup} if heat else {"ours": setup}
+
+    kmeans = {"ours": kmeans_iteration(kmeans_fit, shape, 21 if heat else 6)}
+    if heat:
+        kmeans["heat"] = kmeans_iteration(kmeans_fit, shape, 4)
+    reference = {"scikit-learn": kmeans_iteration(kmeans_fit_sklearn, shape, 21 if heat else 6)}
+    return [
+        Case(
+            "k-means iteration",
+            _text(shape),
+            peers=reference,
+            heat_target=40,
+            peer_target=1,
+            **kmeans,
+        ),
+        Case(
+            "k-means fit, 10 iterations",
+            _text(shape),
+            peers={"scikit-learn": kmeans_fit_sklearn(shape, 10)},
+            peer_target=1,
+            **spmd(kmeans_fit(shape, 10)),
+        ),
+        Case(
+            "k-means predict",
+            _text(shape),
+            peers={"scikit-learn": predict_sklearn(shape)},
+            heat_target=2.5,
+            peer_target=1,
+            **spmd(predict(shape)),
+        ),
+        Case(
+            "Lasso fit, 20 sweeps",
+            _text(tabular),
+            peers={
+                "scikit-learn": lasso_sklearn(tabular, False, SWEEPS, 0.0),
+                "scikit-learn, Gram": lasso_sklearn(tabular, True, SWEEPS, 0.0),
+            },
+            heat_target=300,
+            peer_target=1,
+            **spmd(lasso(tabular)),
+        ),
+        Case(
+            "Lasso fit to tol 1e-4",
+            _text(tabular),
+            ours=lasso(tabular, 1000, 1e-4),
+            peers={
+                "scikit-learn": lasso_sklearn(tabular, False),
+                "scikit-learn, Gram": lasso_sklearn(tabular, True),
+            },
+            peer_target=1,
+        ),
+        Case(
+            "StandardScaler in place",
+            _text(shape[:2]),
+            peers={"scikit-learn": scaler_sklearn(shape), "torch": scaler_torch(shape)},
+            heat_target=1.4,
+            peer_target=1,
+            **spmd(scaler(shape)),
+        ),
+        Case(
+            "PCA fit, 20 components",
+            _text(tabular),
+            peers={"scikit-learn": pca_sklearn(tabular)},
+            peer_target=1,
+            **spmd(pca(tabular)),
+        ),
+    ]
+
+
+CASES = [
+    *cases(SMALL, LASSO),
+    Case(
+        "k-means++ and one iteration",
+        _text(SMALL),
+        spmd=plus_plus,
+        peers={"scikit-learn": plus_plus_sklearn},
+        peer_target=1,
+    ),
+    Case(
+        "StandardScaler.fit",
+        _text(SMALL[:2]),
+        spmd=scaler_fit,
+        peers={"scikit-learn": scaler_fit_sklearn},
+        peer_target=1,
+    ),
+]
+
+if __name__ == "__main__":
+    main(CASES, __file__)
