@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from .rows import Rows
+from .tiles import spans, tile_rows
 
-_TILE_ELEMENTS = 1 << 17
 # NumPy recognises a product with its own transpose and does half the work. Its BLAS has threads of its
 # own, which no budget reaches: use it only where the environment has set them to one.
 _HALF_WORK = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
@@ -94,12 +94,11 @@ def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
     total = float(n) if weights is None else float(weights.sum())
     if n == 0 or total == 0.0:
         return total, first.cpu().numpy(), products.cpu().numpy()
-    step = min(n, max(256, min(8192, _TILE_ELEMENTS // m)))
+    step = min(n, max(256, tile_rows(m, device)))
     scratch = torch.empty((step, m), dtype=torch.float64, device=device)
     reference: torch.Tensor | None = None
-    for start in range(0, n, step):
-        span = slice(start, min(start + step, n))
-        tile = scratch[: span.stop - start]
+    for span in spans(n, step):
+        tile = scratch[: span.stop - span.start]
         tile[:, :d].copy_(rows.local[span])
         if target is not None:
             tile[:, d] = target[span]

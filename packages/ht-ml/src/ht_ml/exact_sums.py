@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 
-_TILE_ELEMENTS = 1 << 17
+from .tiles import spans, tile_rows
 
 
 class RowSums:
@@ -46,7 +46,7 @@ class RowSums:
         self._weights = None if weights is None else round_weights(weights, moments)
         self.packed = torch.zeros(k * (d + 1) + 1, dtype=torch.float64, device=local.device)
         self.sums, self.totals, self._changed = unpack(self.packed, k, d)
-        self._tile = max(16, min(8192, _TILE_ELEMENTS // max(d, 1)))
+        self._tile = tile_rows(d, local.device)
         self._scratch = torch.empty((min(self._tile, n), d), dtype=torch.float64, device=local.device)
         self._ones = torch.ones(self._scratch.shape[0], dtype=torch.float64, device=local.device)
         self.labels = torch.full((n,), -1, dtype=torch.int64, device=local.device)
@@ -73,14 +73,12 @@ class RowSums:
     def _add_all(self) -> None:
         self.sums.zero_()
         self.totals.zero_()
-        for start in range(0, self.labels.numel(), self._tile):
-            span = slice(start, start + self._tile)
+        for span in spans(self.labels.numel(), self._tile):
             weight = None if self._weights is None else self._weights[span]
             self._add(self.local[span], weight, self.labels[span], None)
 
     def _move(self, rows: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
-        for start in range(0, rows.numel(), self._tile):
-            span = slice(start, start + self._tile)
+        for span in spans(rows.numel(), self._tile):
             part = rows[span]
             weight = None if self._weights is None else self._weights[part]
             self._add(self.local.index_select(0, part), weight, new[span], old[span])

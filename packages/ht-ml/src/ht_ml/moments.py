@@ -12,12 +12,7 @@ from typing import NoReturn
 
 import torch
 
-_TILE_ELEMENTS = 1 << 17
-
-
-def tile_rows(d: int) -> int:
-    """Return the rows per tile such that a float64 copy of the tile takes about 1 MiB."""
-    return max(16, min(8192, _TILE_ELEMENTS // max(d, 1)))
+from .tiles import spans, tile_rows, wide_row
 
 
 def local_moments(local: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -43,19 +38,18 @@ def local_moments(local: torch.Tensor, weights: torch.Tensor | None = None) -> t
     if n == 0 or d == 0:
         packed[0] = n if weights is None else weights.sum()
         return packed
-    rows = min(tile_rows(d), n)
+    rows = min(tile_rows(d, local.device), n)
     scratch = torch.empty((rows, d), dtype=torch.float64, device=local.device)
     reference = None
     total, mean, m2 = 0.0, packed[1 : d + 1], packed[d + 1 :]
-    for start in range(0, n, rows):
-        block = local[start : start + rows]
+    for span in spans(n, rows):
+        block = local[span]
         tile = scratch[: block.shape[0]].copy_(block)
-        weight = None if weights is None else weights[start : start + rows]
+        weight = None if weights is None else weights[span]
         if reference is None:
             reference = tile.mean(0)
-            # Flat operands of full width: a broadcast row of a few features would run one short loop per row.
-            shift = reference if d >= 32 else reference.expand(rows, d).contiguous()
-        tile.sub_(shift[: block.shape[0]] if d < 32 else shift)
+            shift = wide_row(reference, rows)
+        tile.sub_(shift if shift.ndim == 1 else shift[: block.shape[0]])
         count, first, second = _tile_sums(tile, weight)
         total = _merge(total, mean, m2, count, first, second)
     packed[0] = total

@@ -19,14 +19,9 @@ from __future__ import annotations
 
 import torch
 
-_CACHE_ELEMENTS = 1 << 18
+from ..tiles import tile_rows
+
 _EXACT_ELEMENTS = 1 << 20
-
-
-def tile_rows(k: int) -> int:
-    """Return the number of rows per tile: the k x t scores should stay in the second-level cache."""
-    rows = _CACHE_ELEMENTS // k
-    return max(256, min(16384, rows // 64 * 64))
 
 
 class Assigner:
@@ -50,7 +45,7 @@ class Assigner:
         self.k = k
         n = local.shape[0]
         options = {"dtype": local.dtype, "device": local.device}
-        self.tile = tile_rows(k)
+        self.tile = tile_rows(k, local.device, 2)  # k x t scores in the cache
         width = min(self.tile, max(n, 1))
         self._scores = torch.empty((k, width), **options)
         self._minimum = torch.empty(width, **options)

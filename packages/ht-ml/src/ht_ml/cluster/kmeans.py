@@ -15,6 +15,7 @@ from ..draws import resolve_seed
 from ..moments import checked_moments, refuse_nonfinite, require_usable
 from ..progress import bar
 from ..rows import Rows, as_rows, as_weights
+from ..tiles import spans, tile_rows
 from .assignment import Assigner
 from .lloyd import Lloyd, Result, total_inertia
 from .seeding import batch_parallel, plus_plus, random_rows
@@ -25,7 +26,6 @@ _STARTS = {
     "kmeans++": plus_plus,
     "batchparallel": lambda rows, k, seed, weights: batch_parallel(rows, k, seed),
 }
-_TILE_ELEMENTS = 1 << 17
 
 
 class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -191,11 +191,10 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         own = offsets.square().sum(1)
         n, d = rows.local.shape
         out = torch.empty((n, centres.shape[0]), dtype=rows.local.dtype, device=rows.local.device)
-        step = max(16, min(8192, _TILE_ELEMENTS // d))
-        for start in range(0, n, step):
-            tile = rows.local[start : start + step].to(torch.float64) - shift
+        for span in spans(n, tile_rows(d, out.device)):
+            tile = rows.local[span].to(torch.float64) - shift
             squared = torch.addmm(own, tile, offsets.T, alpha=-2.0).add_(tile.square().sum(1, keepdim=True))
-            out[start : start + step] = squared.clamp_(min=0.0).sqrt_()
+            out[span] = squared.clamp_(min=0.0).sqrt_()
         return rows.table(out)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -16,10 +16,10 @@ import torch
 
 from ..exact_sums import RowSums, unpack
 from ..rows import Rows
+from ..tiles import spans, tile_rows
 from .assignment import Assigner
 
 _DIRECT_BELOW = 1e-6
-_TILE_ELEMENTS = 1 << 17
 
 
 @dataclass(slots=True)
@@ -153,9 +153,7 @@ class Lloyd:
 
 def squared_distances(local: torch.Tensor, labels: torch.Tensor, centres: torch.Tensor):
     """Yield (span, squared distances of these rows to their centres in float64), tile by tile."""
-    step = max(16, min(8192, _TILE_ELEMENTS // max(local.shape[1], 1)))
-    for start in range(0, local.shape[0], step):
-        span = slice(start, start + step)
+    for span in spans(local.shape[0], tile_rows(local.shape[1], local.device)):
         # A sum along each row: its bits do not depend on where the row lies.
         yield span, (local[span].to(torch.float64) - centres[labels[span]]).square_().sum(1)
 

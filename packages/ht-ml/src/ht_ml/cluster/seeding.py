@@ -15,9 +15,9 @@ import torch
 from ..draws import different_rows, exponentials
 from ..moments import local_moments
 from ..rows import Rows, serial_rows, take
+from ..tiles import spans, tile_rows
 from .lloyd import Lloyd
 
-_TILE_ELEMENTS = 1 << 17
 _BATCHES = 8
 _BATCH_ROWS = 1024
 _BATCH_ITERATIONS = 50
@@ -167,7 +167,7 @@ class _Race:
         options = {"dtype": torch.float64, "device": rows.local.device}
         self._nearest = torch.full((n,), torch.inf, **options)
         self._norms = torch.empty(n, **options)  # squared distances to the first centre, once it is known
-        self._tile = min(max(n, 1), max(16, min(8192, _TILE_ELEMENTS // max(d, 1))))
+        self._tile = min(max(n, 1), tile_rows(d, rows.local.device))
         self._scratch = torch.empty((self._tile, d), **options)
         # Products with a multiple of eight rows run faster, even though rows of zeros are among them.
         self._points = torch.zeros((-(-(trials + 1) // 8) * 8, d), **options)
@@ -230,8 +230,7 @@ class _Race:
         return _Outcome(gathered, candidates, choices, 2 + self.rows.d)
 
     def _spans(self):
-        n = self.rows.local.shape[0]
-        return (slice(start, min(start + self._tile, n)) for start in range(0, n, self._tile))
+        return spans(self.rows.local.shape[0], self._tile)
 
     def _centred(self, span: slice) -> torch.Tensor:
         """Return these rows minus the first centre, in scratch."""

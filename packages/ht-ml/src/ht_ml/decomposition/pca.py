@@ -15,10 +15,10 @@ from ..base import BaseEstimator, TransformerMixin, check_is_fitted
 from ..covariance import covariance
 from ..moments import checked_moments, refuse_nonfinite, require_usable
 from ..rows import Rows, as_rows, as_table
+from ..tiles import spans, tile_rows
 
 _COVARIANCE_FEATURES = 2000
 _SOLVERS = ("auto", "covariance_eigh", "full", "hierarchical")
-_TILE_ELEMENTS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,13 @@ class PCA(TransformerMixin, BaseEstimator):
         local = rows.local
         mean, basis = self._mean_and_basis(local, inverse=False)
         out = torch.empty((local.shape[0], basis.shape[1]), dtype=local.dtype, device=local.device)
-        step = max(16, min(8192, _TILE_ELEMENTS // rows.d))
+        step = tile_rows(rows.d, local.device)
         scratch = torch.empty((min(step, local.shape[0]), rows.d), dtype=local.dtype, device=local.device)
-        for start in range(0, local.shape[0], step):
-            block = local[start : start + step]
+        for span in spans(local.shape[0], step):
+            block = local[span]
             # The mean first: products of offsets that cancel later would lose digits.
             tile = torch.sub(block, mean, out=scratch[: block.shape[0]])
-            torch.mm(tile, basis, out=out[start : start + step])
+            torch.mm(tile, basis, out=out[span])
         return rows.table(out)
 
     def inverse_transform(self, X: Any) -> DNDarray:
@@ -236,9 +236,8 @@ def _compressed(local: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     if n <= d:
         return local.to(torch.float64) - mean
     triangle = None
-    step = max(2 * d, min(8192, _TILE_ELEMENTS // d))
-    for start in range(0, n, step):
-        tile = local[start : start + step].to(torch.float64) - mean
+    for span in spans(n, max(2 * d, tile_rows(d, local.device))):
+        tile = local[span].to(torch.float64) - mean
         stacked = tile if triangle is None else torch.cat([triangle, tile])
         triangle = torch.linalg.qr(stacked, mode="r").R
     return triangle

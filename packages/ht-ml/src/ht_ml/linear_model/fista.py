@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from ..rows import Rows
+from ..tiles import spans, tile_rows
 from .coordinate_descent import Solution, duality_gap
 
 _POWER_STEPS = 8
-_TILE_ELEMENTS = 1 << 17
 
 
 class Fista:
@@ -42,7 +42,7 @@ class Fista:
         device, (n, d) = rows.local.device, rows.local.shape
         self._centre = torch.from_numpy(np.ascontiguousarray(mean[:-1])).to(device)
         self._target = target - float(mean[-1])
-        self._step = min(max(n, 1), max(16, min(8192, _TILE_ELEMENTS // d)))
+        self._step = min(max(n, 1), tile_rows(d, device))
         self._scratch = torch.empty((self._step, d), dtype=torch.float64, device=device)
 
     def _pass(self, v: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,9 +54,8 @@ class Fista:
         local = self.rows.local
         r = torch.empty(local.shape[0], dtype=torch.float64, device=v.device)
         total = torch.zeros_like(v)
-        for start in range(0, local.shape[0], self._step):
-            span = slice(start, start + self._step)
-            tile = self._scratch[: local[span].shape[0]].copy_(local[span]).sub_(self._centre)
+        for span in spans(local.shape[0], self._step):
+            tile = self._scratch[: span.stop - span.start].copy_(local[span]).sub_(self._centre)
             part = torch.mv(tile, v, out=r[span]).neg_()
             if target is not None:
                 part += target[span]

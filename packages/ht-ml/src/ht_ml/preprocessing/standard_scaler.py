@@ -12,8 +12,7 @@ from ht_core.errors import DTypeError
 from ..base import BaseEstimator, TransformerMixin, check_is_fitted
 from ..moments import checked_moments, merge_moments, require_usable
 from ..rows import as_rows, as_table, as_weights, floating, replicated, serial_rows
-
-_TILE_ELEMENTS = 1 << 17
+from ..tiles import spans, tile_rows, wide_row
 
 
 class StandardScaler(TransformerMixin, BaseEstimator):
@@ -179,21 +178,11 @@ def _scale(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 def _tilewise(kernel: Callable, local: torch.Tensor, out: torch.Tensor, mean, scale) -> None:
     """Apply a kernel from `local` to `out` (which may be the same) in tiles that stay in the cache."""
     n, d = local.shape
-    step = max(16, _TILE_ELEMENTS // max(d, 1))
-    if d < 32:
-        # Operands of full width: a broadcast row of a few features would run one short loop per row.
-        rows = min(step, n)
-        mean = None if mean is None else mean.expand(rows, d).contiguous()
-        scale = None if scale is None else scale.expand(rows, d).contiguous()
-    for start in range(0, n, step):
-        source, target = local[start : start + step], out[start : start + step]
-        wide = d < 32
-        kernel(
-            source,
-            target,
-            mean[: source.shape[0]] if wide and mean is not None else mean,
-            scale[: source.shape[0]] if wide and scale is not None else scale,
-        )
+    step = min(max(n, 1), tile_rows(d, local.device))
+    operands = [wide_row(row, step) for row in (mean, scale)]
+    for span in spans(n, step):
+        rows = span.stop - span.start
+        kernel(local[span], out[span], *(v if v is None or v.ndim == 1 else v[:rows] for v in operands))
 
 
 def _standardise(source: torch.Tensor, target: torch.Tensor, mean, inverse) -> None:
