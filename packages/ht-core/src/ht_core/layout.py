@@ -230,7 +230,9 @@ class Layout:
         return self if self.split is None else Layout.even(self.shape, self.split, len(self.counts))
 
 
-def _checked(shape: tuple, split: object, counts: tuple) -> tuple[tuple[int, ...], int | None, tuple[int, ...]]:
+def _checked(
+    shape: tuple, split: object, counts: tuple
+) -> tuple[tuple[int, ...], int | None, tuple[int, ...]]:
     """Return the three as plain Python integers, which alone never overflow."""
     shape = _integers(shape, "shape must consist of non-negative integers", shape)
     if split is None:
@@ -238,7 +240,9 @@ def _checked(shape: tuple, split: object, counts: tuple) -> tuple[tuple[int, ...
             raise LayoutError(f"Layout: counts must be () for a replicated array, got {counts}")
         return shape, None, ()
     if not (hasattr(split, "__index__") and 0 <= split < len(shape)):
-        raise LayoutError(f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}")
+        raise LayoutError(
+            f"Layout: split must be in [0, {len(shape)}) or None for shape {shape}, got {split!r}"
+        )
     split = index(split)
     rule = f"counts must be one non-negative integer per rank that add up to {shape[split]}"
     numbers = _integers(counts, rule, counts)
