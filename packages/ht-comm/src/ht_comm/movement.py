@@ -1,4 +1,4 @@
-"""Collectives that move data without changing it: bcast, allgather(v), gatherv, scatterv, alltoallv."""
+"""Collectives that move data without changing it: bcast, allgather(v), gather(v), scatter(v), alltoall(v)."""
 
 import math
 
@@ -16,7 +16,7 @@ from .buffers import (
     pack,
     pack_blocks,
 )
-from .point_to_point import MAX_TAG, wait_all
+from .point_to_point import MAX_TAG, Handle, Request, wait_all
 from .trace import traced
 
 # Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its
@@ -169,20 +169,51 @@ class Movement:
         ------------
         Collective. One message of ``x.nbytes`` to the root (one per `config.slice_bytes`).
         """
-        kind, dtype = inspect("gatherv", "x", x)
-        self._check_root("gatherv", root)
-        axis = self._check_axis("gatherv", axis, x.ndim)
+        axis = self._check_gather("gatherv", x, axis, root)
         counts = self._check_counts("gatherv", "counts", counts)
         self._check_extent("gatherv", x, axis, counts)
+        return self._start_gather("gatherv", x, counts, axis, root, out).wait()
+
+    @traced
+    def gather(self, x: Array, *, axis: int = 0, root: int = 0, out: Array | None = None) -> Array | None:
+        """Concatenate the arrays of all ranks, which have equal shapes, along an axis; one rank gets the result.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            This rank's block.
+        axis, root, out
+            As for `gatherv`.
+
+        Returns
+        -------
+        array or None
+            The result on the root, of `size` times the extent of `x` along `axis`; None on the other ranks.
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes`` to the root (one per `config.slice_bytes`).
+        """
+        axis = self._check_gather("gather", x, axis, root)
+        return self._start_gather("gather", x, (int(x.shape[axis]),) * self.size, axis, root, out).wait()
+
+    def _check_gather(self, where: str, x: Array, axis: int, root: int) -> int:
+        inspect(where, "x", x)
+        self._check_root(where, root)
+        return self._check_axis(where, axis, x.ndim)
+
+    def _start_gather(
+        self, where: str, x: Array, counts: tuple[int, ...], axis: int, root: int, out: Array | None
+    ) -> Request:
+        kind, dtype = inspect(where, "x", x)
         shape = (*x.shape[:axis], sum(counts), *x.shape[axis + 1 :])
         lengths = self._lengths(x.shape, counts, axis)
         if self.rank != root:
-            wait_all(self._isend_slices(pack(x, kind, dtype), root, TAG_GATHER))
-            return None
+            return Request(None, self._isend_slices(pack(x, kind, dtype), root, TAG_GATHER))
         if out is None:
             out = kind.empty(shape, x)
         else:
-            check_target("gatherv", "out", out, kind, dtype, shape)
+            check_target(where, "out", out, kind, dtype, shape)
         recv, finish = landing_blocks(out, counts, axis, kind, dtype)
         handles = []
         for source, block in enumerate(_cut(recv, lengths)):
@@ -190,10 +221,7 @@ class Movement:
                 block.array[...] = pack(x, kind, dtype).array
             else:
                 handles += self._irecv_slices(block, source, TAG_GATHER)
-        wait_all(handles)
-        if finish is not None:
-            finish()
-        return out
+        return Request(out, handles, finish)
 
     @traced
     def scatterv(
@@ -233,51 +261,107 @@ class Movement:
         self._check_root("scatterv", root)
         counts = self._check_counts("scatterv", "counts", counts)
         if like is None:
-            shape, like, error = self._describe_root(x, counts, axis, root)
-            if error is not None:
-                raise error
+            shape, like = self._describe_root("scatterv", x, counts, axis, root)
         else:
             inspect("scatterv", "like", like)
             shape = tuple(like.shape)
-        kind, dtype = inspect("scatterv", "like", like)
         axis = self._check_axis("scatterv", axis, len(shape))
-        block_shape = (*shape[:axis], counts[self.rank], *shape[axis + 1 :])
+        return self._start_scatter("scatterv", x, counts, axis, root, like, shape).wait()
+
+    @traced
+    def scatter(self, x: Array | None, *, axis: int = 0, root: int = 0, like: Array | None = None) -> Array:
+        """Divide the root's array into equal blocks along an axis, one for each rank.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, or None on the ranks that are not the root
+            The whole array; `size` divides its extent along `axis`.
+        axis, root
+            As for `scatterv`.
+        like : array, optional
+            An array with the shape, dtype, kind and device of one **block**, given on all ranks or on none.
+
+        Returns
+        -------
+        array
+            This rank's block.
+
+        Distribution
+        ------------
+        Collective. One message from the root to each rank (one per `config.slice_bytes`), after one small
+        broadcast where `like` is not given.
+        """
+        self._check_root("scatter", root)
+        if like is None:
+            shape, like = self._describe_root("scatter", x, None, axis, root)
+            axis = self._check_axis("scatter", axis, len(shape))
+            count = shape[axis] // self.size
+        else:
+            inspect("scatter", "like", like)
+            shape = tuple(like.shape)
+            axis = self._check_axis("scatter", axis, len(shape))
+            count = shape[axis]
+        return self._start_scatter("scatter", x, (count,) * self.size, axis, root, like, shape).wait()
+
+    def _start_scatter(
+        self,
+        where: str,
+        x: Array | None,
+        counts: tuple[int, ...],
+        axis: int,
+        root: int,
+        like: Array,
+        shape: tuple[int, ...],
+    ) -> Request:
+        """Start the messages; `shape` holds the extents along the other axes."""
+        kind, dtype = inspect(where, "like", like)
         lengths = self._lengths(shape, counts, axis)
-        out = kind.empty(block_shape, like)
+        out = kind.empty((*shape[:axis], counts[self.rank], *shape[axis + 1 :]), like)
         if self.rank != root:
             recv, finish = landing(out, kind, dtype)
-            wait_all(self._irecv_slices(recv, root, TAG_SCATTER))
-            if finish is not None:
-                finish()
-            return out
-        check_like("scatterv", "x", x, kind, dtype, (*shape[:axis], sum(counts), *shape[axis + 1 :]))
+            return Request(out, self._irecv_slices(recv, root, TAG_SCATTER), finish)
+        check_like(where, "x", x, kind, dtype, (*shape[:axis], sum(counts), *shape[axis + 1 :]))
         send = pack_blocks(x, counts, axis, kind, dtype)
         handles = []
         for dest, block in enumerate(_cut(send, lengths)):
             if dest != root:
                 handles += self._isend_slices(block, dest, TAG_SCATTER)
         kind.copy(out, kind.narrow(kind.prepare(x), axis, sum(counts[:root]), counts[root]))
-        wait_all(handles)
-        return out
+        return Request(out, handles)
 
     def _describe_root(
-        self, x: Array | None, counts: tuple[int, ...], axis: int, root: int
-    ) -> tuple[tuple[int, ...], Array, Exception | None]:
-        """Tell all ranks kind, dtype, device and shape of the root's array, or what is wrong with it."""
+        self, where: str, x: Array | None, counts: tuple[int, ...] | None, axis: int, root: int
+    ) -> tuple[tuple[int, ...], Array]:
+        """Tell all ranks kind, dtype, device and shape of the root's array, or raise what is wrong with it.
+
+        Without `counts` the extent along the axis must be a multiple of the number of ranks.
+        """
         message: tuple = ()
         if self.rank == root:
             try:
-                kind, _ = inspect("scatterv", "x", x)
-                axis = self._check_axis("scatterv", axis, x.ndim)
-                self._check_counts("scatterv", "counts", counts, x.shape[axis])
+                kind, _ = inspect(where, "x", x)
+                axis = self._check_axis(where, axis, x.ndim)
+                if counts is None:
+                    self._check_divisible(where, x, axis)
+                else:
+                    self._check_counts(where, "counts", counts, x.shape[axis])
                 message = ("numpy" if kind is NumpyKind else "torch", kind.signature(x), tuple(x.shape))
             except (TypeError, ValueError) as error:
                 message = (type(error).__name__, str(error))
         message = self._bcast_pickled(message, root)
         if len(message) == 2:
-            return (), None, {"TypeError": TypeError, "ValueError": ValueError}[message[0]](message[1])
+            raise {"TypeError": TypeError, "ValueError": ValueError}[message[0]](message[1])
         kind_name, signature, shape = message
-        return shape, x if self.rank == root else KINDS[kind_name].from_signature(signature), None
+        return shape, x if self.rank == root else KINDS[kind_name].from_signature(signature)
+
+    def _check_divisible(self, where: str, x: Array, axis: int) -> int:
+        """Return the extent of the equal blocks of `x`, one for each rank."""
+        if x.shape[axis] % self.size:
+            raise ValueError(
+                f"{where}: x must have an extent along axis {axis} that {self.size} ranks divide evenly, "
+                f"got shape {tuple(x.shape)}; use {where}v"
+            )
+        return int(x.shape[axis]) // self.size
 
     @traced
     def alltoallv(
@@ -311,34 +395,69 @@ class Movement:
         ------------
         Collective. One message to each rank that gets a block (one per `config.slice_bytes`).
         """
-        kind, dtype = inspect("alltoallv", "x", x)
-        axis = self._check_axis("alltoallv", axis, x.ndim)
-        send_counts = self._check_counts("alltoallv", "send_counts", send_counts, x.shape[axis])
-        recv_counts = self._check_counts("alltoallv", "recv_counts", recv_counts)
+        return self._start_alltoallv("alltoallv", x, send_counts, recv_counts, axis, out).wait()
+
+    @traced
+    def alltoall(self, x: Array, *, axis: int = 0, out: Array | None = None) -> Array:
+        """Send one of `size` equal blocks of `x` to each rank and concatenate those received, in rank order.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            `size` divides its extent along `axis`.
+        axis, out
+            As for `alltoallv`.
+
+        Returns
+        -------
+        array of the shape of `x`
+
+        Distribution
+        ------------
+        Collective. One message of ``x.nbytes / size`` to each other rank (one per `config.slice_bytes`).
+        """
+        inspect("alltoall", "x", x)
+        axis = self._check_axis("alltoall", axis, x.ndim)
+        counts = (self._check_divisible("alltoall", x, axis),) * self.size
+        return self._start_alltoallv("alltoall", x, counts, counts, axis, out).wait()
+
+    def _start_alltoallv(
+        self,
+        where: str,
+        x: Array,
+        send_counts: tuple[int, ...],
+        recv_counts: tuple[int, ...],
+        axis: int,
+        out: Array | None,
+    ) -> Request:
+        kind, dtype = inspect(where, "x", x)
+        axis = self._check_axis(where, axis, x.ndim)
+        send_counts = self._check_counts(where, "send_counts", send_counts, x.shape[axis])
+        recv_counts = self._check_counts(where, "recv_counts", recv_counts)
         if send_counts[self.rank] != recv_counts[self.rank]:
             raise ValueError(
-                f"alltoallv: recv_counts[{self.rank}] must be {send_counts[self.rank]} on rank {self.rank}, "
+                f"{where}: recv_counts[{self.rank}] must be {send_counts[self.rank]} on rank {self.rank}, "
                 f"as send_counts there, got {recv_counts[self.rank]}"
             )
         shape = (*x.shape[:axis], sum(recv_counts), *x.shape[axis + 1 :])
         if out is None:
             out = kind.empty(shape, x)
         else:
-            check_target("alltoallv", "out", out, kind, dtype, shape)
+            check_target(where, "out", out, kind, dtype, shape)
         if self.size == 1:
             kind.copy(out, kind.prepare(x))
-            return out
+            return Request(out, [])
         send = pack_blocks(x, send_counts, axis, kind, dtype)
         recv, finish = landing_blocks(out, recv_counts, axis, kind, dtype)
         outgoing = _cut(send, self._lengths(x.shape, send_counts, axis))
         incoming = _cut(recv, self._lengths(x.shape, recv_counts, axis))
-        self._exchange(outgoing, incoming, TAG_ALLTOALL)
-        if finish is not None:
-            finish()
-        return out
+        return Request(out, self._start_exchange(outgoing, incoming, TAG_ALLTOALL), finish)
 
     def _exchange(self, outgoing: list[Buffer], incoming: list[Buffer], tag: int) -> None:
-        """Send a buffer to each rank and receive one from each, pairwise.
+        wait_all(self._start_exchange(outgoing, incoming, tag))
+
+    def _start_exchange(self, outgoing: list[Buffer], incoming: list[Buffer], tag: int) -> list[Handle]:
+        """Start to send a buffer to each rank and to receive one from each, pairwise.
 
         Both ends of a message know its length, so they agree on its slices and on its absence. (One
         ``MPI_Alltoallv`` could not be sliced: no rank knows all lengths.)
@@ -355,7 +474,7 @@ class Movement:
                 handles += self._isend_slices(outgoing[dest], dest, tag)
         if outgoing[rank].count:
             incoming[rank].array[...] = outgoing[rank].array
-        wait_all(handles)
+        return handles
 
     def _bcast_slices(self, buffer: Buffer, root: int) -> None:
         for part in self._slices(buffer):

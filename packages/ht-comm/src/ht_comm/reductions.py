@@ -1,4 +1,4 @@
-"""Collectives that combine: allreduce, reduce, scan, exscan, reduce_scatterv."""
+"""Collectives that combine: allreduce, reduce, scan, exscan, reduce_scatter(v)."""
 
 from . import config
 from .buffers import (
@@ -204,6 +204,30 @@ class Reductions:
         send = pack_blocks(x, counts, axis, kind, red.transport)
         self._reduce_scatter_into(send, out, lengths, red, kind, dtype)
         return out
+
+    @traced
+    def reduce_scatter(self, x: Array, op: str = "sum", *, axis: int = 0, out: Array | None = None) -> Array:
+        """Combine the arrays of all ranks and give each rank one of `size` equal blocks of the result.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
+            This rank's contribution; `size` divides its extent along `axis`.
+        op, axis, out
+            As for `reduce_scatterv`.
+
+        Returns
+        -------
+        array of the shape of `x` with one `size`-th of its extent along `axis`
+
+        Distribution
+        ------------
+        As for `reduce_scatterv`.
+        """
+        inspect("reduce_scatter", "x", x)
+        axis = self._check_axis("reduce_scatter", axis, x.ndim)
+        counts = (self._check_divisible("reduce_scatter", x, axis),) * self.size
+        return self.reduce_scatterv(x, counts, op, axis=axis, out=out)
 
     def _reduce_scatter_into(
         self, send: Buffer, out: Array, lengths: tuple[int, ...], red: Reduction, kind: Kind, dtype: DType

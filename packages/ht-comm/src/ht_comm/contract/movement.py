@@ -1,4 +1,4 @@
-"""The contract of bcast, allgather(v), gatherv, scatterv and alltoallv."""
+"""The contract of bcast, allgather(v), gather(v), scatter(v) and alltoall(v)."""
 
 import numpy as np
 import pytest
@@ -145,6 +145,50 @@ class MovementContract:
                 assert comm.alltoallv(x, send_counts, recv_counts, axis=axis, out=out) is out
                 np.testing.assert_array_equal(library.read(out), want)
                 assert is_untouched(library, out, base)
+
+        run(body)
+
+    @pytest.mark.parametrize("axis", [0, 1, -1])
+    def test_equal_blocks(self, run, library, limit, axis):
+        def body(comm):
+            p, root, layouts = comm.size, comm.size - 1, library.layouts
+            blocks = [block(rank, (2, 3, 4)) for rank in range(p)]
+            joined = np.concatenate(blocks, axis)
+            # What rank i sends: its block p times, plus 10 for each destination.
+            sent = [np.concatenate([b + 10 * dest for dest in range(p)], axis) for b in blocks]
+            for layout in layouts:
+                x = library.make(blocks[comm.rank], layout=layout)
+                result = comm.gather(x, axis=axis, root=root)
+                assert (result is None) == (comm.rank != root)
+                if result is not None:
+                    np.testing.assert_array_equal(library.read(result), joined)
+                whole = library.make(joined, layout=layout) if comm.rank == root else None
+                for like in (None, x):
+                    result = comm.scatter(whole, axis=axis, root=root, like=like)
+                    np.testing.assert_array_equal(library.read(result), blocks[comm.rank])
+                x = library.make(sent[comm.rank], layout=layout)
+                want = np.concatenate([b + 10 * comm.rank for b in blocks], axis)
+                out, base = library.empty(want.shape, "float64", layout)
+                np.testing.assert_array_equal(library.read(comm.alltoall(x, axis=axis)), want)
+                assert comm.alltoall(x, axis=axis, out=out) is out
+                np.testing.assert_array_equal(library.read(out), want)
+                assert is_untouched(library, out, base)
+                want = sum(blocks) + 10 * p * comm.rank
+                np.testing.assert_array_equal(library.read(comm.reduce_scatter(x, axis=axis)), want)
+
+        run(body)
+
+    def test_equal_blocks_need_a_divisible_extent(self, run, library):
+        def body(comm):
+            x = library.make(np.zeros((comm.size + 1, 2)))
+            for name in ("alltoall", "reduce_scatter", "scatter"):
+                if comm.size > 1:
+                    with pytest.raises(ValueError, match=f"{name}: x must have an extent .* use {name}v"):
+                        getattr(comm, name)(x)
+            with pytest.raises(ValueError, match=r"gather: root must be in"):
+                comm.gather(x, root=comm.size)
+            with pytest.raises(ValueError, match=r"alltoall: axis must be in"):
+                comm.alltoall(x, axis=2)
 
         run(body)
 
