@@ -162,7 +162,8 @@ def test_take():
     values = np.arange(20.0).reshape(10, 2)
 
     def run(comm):
-        return take(as_rows("test", table(values, comm, "uneven")), [9, 0, 4, 4]).numpy()
+        rows = as_rows("test", table(values, comm, "uneven"))
+        return take(rows.local, rows, [9, 0, 4, 4]).numpy()
 
     for found in spmd(3, run):
         np.testing.assert_array_equal(found, values[[9, 0, 4, 4]])

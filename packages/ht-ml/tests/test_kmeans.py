@@ -165,12 +165,17 @@ def test_weights_mean_repetition(kind):
     np.testing.assert_allclose(weighted[0], reference.cluster_centers_, atol=1e-5)
 
 
-def test_rows_of_weight_zero_are_no_seeds():
-    values = np.vstack([np.full((50, 2), 100.0), blobs(60, 2, 3)[0]])
-    weights = np.concatenate([np.zeros(50), np.ones(60)])
-    for seed in range(5):
-        centres = fitted(values, 2, weights=weights, n_clusters=3, random_state=seed)[0]
-        assert centres.max() < 50
+@pytest.mark.parametrize("init", ["random", "k-means++", "batchparallel"])
+def test_rows_of_weight_zero_are_no_seeds(init):
+    n = 1500 if init == "batchparallel" else 60
+    values = np.vstack([np.full((n, 2), 100.0), blobs(n, 2, 3)[0]])
+    weights = np.concatenate([np.zeros(n), np.ones(n)])
+    for seed in range(3):
+        found = [
+            fitted(values, p, weights=weights, n_clusters=3, init=init, random_state=seed) for p in (1, 3)
+        ]
+        assert found[0][0].max() < 50
+        np.testing.assert_array_equal(found[0][0], found[1][0])
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])

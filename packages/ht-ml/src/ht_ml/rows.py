@@ -173,13 +173,20 @@ def as_weights(op: str, values: Any, rows: Rows) -> torch.Tensor | None:
     return None if values is None else as_column(op, "sample_weight", values, rows)
 
 
-def take(rows: Rows, indices: list[int]) -> torch.Tensor:
-    """Return the rows with the given global indices on every rank, shape (m, d), dtype of the rows.
+def take(values: torch.Tensor, rows: Rows, indices: list[int]) -> torch.Tensor:
+    """Return the entries with the given global indices on every rank, shape (m, ...), dtype of the values.
 
-    *Distribution*: one allreduce of m d numbers (each row is filled in by its owner, so the sum is exact).
+    Parameters
+    ----------
+    values : torch.Tensor, shape (local rows, ...)
+        One entry per row.
+    rows : Rows
+    indices : list of int
+
+    *Distribution*: one allreduce of m entries (each is filled in by its owner, so the sum is exact).
     """
-    out = torch.zeros((len(indices), rows.d), dtype=rows.local.dtype, device=rows.local.device)
-    wanted = torch.as_tensor(indices, dtype=torch.int64, device=rows.local.device) - rows.start
-    mine = ((wanted >= 0) & (wanted < rows.local.shape[0])).nonzero().squeeze(1)
-    out[mine] = rows.local[wanted[mine]]
+    out = torch.zeros((len(indices), *values.shape[1:]), dtype=values.dtype, device=values.device)
+    wanted = torch.as_tensor(indices, dtype=torch.int64, device=values.device) - rows.start
+    mine = ((wanted >= 0) & (wanted < values.shape[0])).nonzero().squeeze(1)
+    out[mine] = values[wanted[mine]]
     return rows.comm.allreduce(out, out=out)

@@ -21,10 +21,10 @@ from .lloyd import Lloyd, Result, total_inertia
 from .seeding import batch_parallel, plus_plus, random_rows
 
 _STARTS = {
-    "random": lambda rows, k, seed, weights: random_rows(rows, k, seed),
+    "random": random_rows,
     "k-means++": plus_plus,
     "kmeans++": plus_plus,
-    "batchparallel": lambda rows, k, seed, weights: batch_parallel(rows, k, seed),
+    "batchparallel": batch_parallel,
 }
 
 

@@ -16,51 +16,66 @@ from ..draws import different_rows, exponentials
 from ..moments import local_moments
 from ..rows import Rows, serial_rows, take
 from ..tiles import spans, tile_rows
-from .lloyd import Lloyd
+from .lloyd import Lloyd, Result
 
 _BATCHES = 8
 _BATCH_ROWS = 1024
 _BATCH_ITERATIONS = 50
 
 
-def random_rows(rows: Rows, k: int, seed: int) -> torch.Tensor:
-    """Return `k` different rows, each set of rows equally likely, shape (k, d), float64; one allreduce of
-    k d numbers."""
-    return take(rows, different_rows(seed, rows.n, k, rows.comm)).to(torch.float64)
+def random_rows(rows: Rows, k: int, seed: int, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Return `k` different rows, drawn alike or by weight, shape (k, d), float64.
+
+    *Distribution*: one allreduce of k d numbers; with weights one allgather of k (d + 2) numbers per rank.
+    """
+    if weights is None:
+        return take(rows.local, rows, different_rows(seed, rows.n, k, rows.comm)).to(torch.float64)
+    winners = _Winners(1, k, rows.local.device)
+    times = exponentials(seed, 0, rows.start, rows.local.shape[0], rows.local.device)
+    if times.numel():
+        # A row of weight zero comes after all others: it is taken only where there are too few of these.
+        winners.offer((times / weights.clamp(min=1e-300)).unsqueeze(0), 0)
+    records = rows.comm.allgather(winners.records(rows)[0])
+    return _earliest(records, k)[:, 2:]
 
 
-def batch_parallel(rows: Rows, k: int, seed: int) -> torch.Tensor:
+def batch_parallel(rows: Rows, k: int, seed: int, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Return centres merged from k-means on several batches of rows, shape (k, d), float64.
 
     Up to eight batches of max(1024, 32 k) rows, drawn by global index, are clustered by as many ranks as
     there are (each rank takes every p-th batch), and the centres of all batches, weighted by their
-    clusters' sizes, are clustered once more. The batches do not depend on the number of ranks, and
+    clusters' weights, are clustered once more. The batches do not depend on the number of ranks, and
     neither do the centres. Fewer rows than two batches start by k-means++.
 
-    *Distribution*: two allreduces: at most 8 max(1024, 32 k) rows, and 8 k (d + 1) numbers.
+    *Distribution*: two allreduces: the rows of the batches, and at most 8 k (d + 1) numbers; with weights
+    one more.
     """
     size = max(_BATCH_ROWS, 32 * k)
     batches = min(_BATCHES, rows.n // size)
     if batches < 2:
-        return plus_plus(rows, k, seed)
-    sample = take(rows, different_rows(seed, rows.n, batches * size, rows.comm)).to(torch.float64)
+        return plus_plus(rows, k, seed, weights)
     d, comm = rows.d, rows.comm
+    indices = different_rows(seed, rows.n, batches * size, comm)
+    sample = take(rows.local, rows, indices).to(torch.float64)
+    weighing = None if weights is None else take(weights, rows, indices)
     found = torch.zeros((batches, k, d + 1), dtype=torch.float64, device=sample.device)
     for b in range(comm.rank, batches, comm.size):
-        part = serial_rows(sample[b * size : (b + 1) * size])
-        moments = local_moments(part.local)
-        start = plus_plus(part, k, seed, stream=(b + 1) << 32)
-        result = Lloyd(part, None, moments, k).run(start, _BATCH_ITERATIONS, 0.0)
+        span = slice(b * size, (b + 1) * size)
+        own = None if weighing is None else weighing[span]
+        if own is not None and float(own.sum()) <= 0.0:
+            continue  # nothing to learn here: weights of zero stay behind
+        result = _cluster(sample[span], own, k, seed, b + 1)
         found[b, :, :d] = result.centres
-        found[b, :, d] = torch.bincount(result.labels, minlength=k)
+        found[b, :, d] = torch.bincount(result.labels, weights=own, minlength=k)
     found = comm.allreduce(found, out=found).view(-1, d + 1)
-    weights, merged = found[:, d].contiguous(), serial_rows(found[:, :d].contiguous())
-    start = plus_plus(merged, k, seed, weights, stream=(batches + 1) << 32)
-    return (
-        Lloyd(merged, weights, local_moments(merged.local, weights), k)
-        .run(start, _BATCH_ITERATIONS, 0.0)
-        .centres
-    )
+    return _cluster(found[:, :d].contiguous(), found[:, d].contiguous(), k, seed, batches + 1).centres
+
+
+def _cluster(local: torch.Tensor, weights: torch.Tensor | None, k: int, seed: int, number: int) -> Result:
+    """Cluster rows that this rank holds alone, with random numbers of their own."""
+    rows = serial_rows(local)
+    start = plus_plus(rows, k, seed, weights, stream=number << 32)
+    return Lloyd(rows, weights, local_moments(local, weights), k).run(start, _BATCH_ITERATIONS, 0.0)
 
 
 def plus_plus(
@@ -119,11 +134,13 @@ class _Outcome:
     def next_after(self, choice: int) -> torch.Tensor:
         """Return the candidates that follow `choice`, shape (L, 2 + d)."""
         records = self._records[:, choice]
-        order = np.lexsort(
-            (records[..., 1].reshape(-1).cpu().numpy(), records[..., 0].reshape(-1).cpu().numpy())
-        )
-        chosen = torch.from_numpy(order[: records.shape[1]]).to(records.device)
-        return records.reshape(-1, records.shape[-1])[chosen]
+        return _earliest(records.reshape(-1, records.shape[-1]), records.shape[1])
+
+
+def _earliest(records: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the `count` earliest of all ranks' records (time, global index, row), in order."""
+    order = np.lexsort((records[:, 1].cpu().numpy(), records[:, 0].cpu().numpy()))[:count]
+    return records[torch.from_numpy(order).to(records.device)]
 
 
 class _Winners:
