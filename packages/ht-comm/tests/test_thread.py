@@ -235,3 +235,24 @@ def test_threads_of_torch_are_shared_out_and_given_back(monkeypatch, before, see
     assert spmd(3, lambda comm: comm.rank) == [0, 1, 2]
     assert torch.seen == seen
     assert torch.n == before
+
+
+def test_started_collectives_that_do_not_match_raise_on_every_rank():
+    def body(comm):
+        request = comm.iallreduce(np.ones(2 + comm.rank))
+        with pytest.raises(
+            CommError, match=r"rank 0: iallreduce\(float64, 2, sum\); rank 1: iallreduce\(float64, 3"
+        ):
+            request.wait()
+        return True
+
+    assert spmd(2, body) == [True, True]
+
+
+def test_a_started_collective_nobody_joins_is_a_dead_lock():
+    def body(comm):
+        if comm.rank == 0:
+            comm.ibcast(np.ones(2)).wait()
+
+    with pytest.raises(CommError, match=r"dead-lock: rank 0 waits in ibcast at .*; rank 1 has finished"):
+        spmd(2, body)

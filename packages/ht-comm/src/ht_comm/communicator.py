@@ -1,6 +1,6 @@
 """The protocol all transports share: `Communicator`.
 
-Everything that does not depend on the transport is here and in the four groups of methods it inherits:
+Everything that does not depend on the transport is here and in the groups of methods it inherits:
 checking of arguments, packing of strided data, slicing of long messages, tracing, objects, error agreement. A
 transport implements the primitives listed at the end of `Communicator`, on contiguous buffers no longer than
 `config.slice_bytes`.
@@ -17,6 +17,7 @@ from . import config
 from .buffers import Array, Buffer
 from .errors import CommError
 from .movement import Movement
+from .nonblocking import NonBlocking
 from .objects import Objects
 from .operators import Reduction
 from .point_to_point import Handle, PointToPoint
@@ -38,7 +39,7 @@ class _FreedLedger(Ledger):
 _FREED = _FreedLedger()
 
 
-class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
+class Communicator(Reductions, Movement, NonBlocking, PointToPoint, Objects, ABC):
     """A group of ranks that exchange arrays.
 
     Attributes
@@ -279,6 +280,13 @@ class Communicator(Reductions, Movement, PointToPoint, Objects, ABC):
     @abstractmethod
     def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
         """Set `recv` to block `rank` of the combination of all ranks' `send`."""
+
+    @abstractmethod
+    def _istart(self, op: str, *args: Any) -> Handle:
+        """Start a collective of those above, named without its underscore, with the same arguments.
+
+        Ranks start collectives in the same order; they may wait for them in any.
+        """
 
     @abstractmethod
     def _isend(self, buffer: Buffer, dest: int, tag: int) -> Handle:

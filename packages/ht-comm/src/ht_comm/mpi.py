@@ -9,6 +9,7 @@ import atexit
 import itertools
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -105,16 +106,16 @@ atexit.register(_release)
 
 
 class _Handle:
-    """A message under way, and the memory it uses.
+    """A message or collective under way, and the memory it uses.
 
     One that is dropped before it has completed leaves both to `_dropped`: MPI may still read or write there.
     """
 
     __slots__ = ("_buffer", "_request")
 
-    def __init__(self, request: MPI.Request, buffer: Buffer) -> None:
+    def __init__(self, request: MPI.Request, buffer: Any) -> None:
         self._request = request
-        self._buffer: Buffer | None = buffer
+        self._buffer: Any = buffer
 
     def wait(self) -> None:
         """Block until complete."""
@@ -132,12 +133,53 @@ class _Handle:
             _dropped.append((self._request, self._buffer))
 
 
-_dropped: list[tuple[MPI.Request, Buffer]] = []
+_dropped: list[tuple[MPI.Request, Any]] = []
 
 
 def _sweep() -> None:
     """Let go of dropped messages that have completed."""
     _dropped[:] = [(request, buffer) for request, buffer in _dropped if not request.Test()]
+
+
+# ----- what the MPI calls are given, blocking or not
+
+
+def _allreduce_arguments(comm: Communicator, send: Buffer | None, recv: Buffer, red: Reduction) -> tuple:
+    source = MPI.IN_PLACE if send is None else _reduction_spec(send, red)
+    return source, _reduction_spec(recv, red), _operator(red)
+
+
+def _reduce_arguments(comm: Communicator, buffer: Buffer, red: Reduction, root: int) -> tuple:
+    spec = _reduction_spec(buffer, red)
+    return (*((MPI.IN_PLACE, spec) if comm.rank == root else (spec, None)), _operator(red), root)
+
+
+def _scan_arguments(comm: Communicator, buffer: Buffer, red: Reduction) -> tuple:
+    return MPI.IN_PLACE, _reduction_spec(buffer, red), _operator(red)
+
+
+def _reduce_scatter_arguments(
+    comm: Communicator, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction
+) -> tuple:
+    counts = [length // red.record for length in lengths]
+    return _reduction_spec(send, red), _reduction_spec(recv, red), counts, _operator(red)
+
+
+def _allgather_arguments(comm: Communicator, send: Buffer, recv: Buffer, lengths: tuple[int, ...]) -> tuple:
+    spec = _spec(recv)
+    return _spec(send), [spec[0], lengths, None, spec[2]]
+
+
+_NONBLOCKING: dict[str, tuple[str, Callable[..., tuple]]] = {
+    "barrier": ("Ibarrier", lambda comm: ()),
+    "bcast": ("Ibcast", lambda comm, buffer, root: (_spec(buffer), root)),
+    "allreduce": ("Iallreduce", _allreduce_arguments),
+    "reduce": ("Ireduce", _reduce_arguments),
+    "scan": ("Iscan", _scan_arguments),
+    "exscan": ("Iexscan", _scan_arguments),
+    "allgatherv": ("Iallgatherv", _allgather_arguments),
+    "reduce_scatterv": ("Ireduce_scatter", _reduce_scatter_arguments),
+}
 
 
 class MPIComm(Communicator):
@@ -176,17 +218,13 @@ class MPIComm(Communicator):
             self._mpi.Allreduce(source, _record_spec(recv, red.record), op)
 
     def _reduce(self, buffer: Buffer, red: Reduction, root: int) -> None:
-        spec = _reduction_spec(buffer, red)
-        if self.rank == root:
-            self._mpi.Reduce(MPI.IN_PLACE, spec, _operator(red), root)
-        else:
-            self._mpi.Reduce(spec, None, _operator(red), root)
+        self._mpi.Reduce(*_reduce_arguments(self, buffer, red, root))
 
     def _scan(self, buffer: Buffer, red: Reduction) -> None:
-        self._mpi.Scan(MPI.IN_PLACE, _reduction_spec(buffer, red), _operator(red))
+        self._mpi.Scan(*_scan_arguments(self, buffer, red))
 
     def _exscan(self, buffer: Buffer, red: Reduction) -> None:
-        self._mpi.Exscan(MPI.IN_PLACE, _reduction_spec(buffer, red), _operator(red))
+        self._mpi.Exscan(*_scan_arguments(self, buffer, red))
 
     def _allgatherv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...]) -> None:
         spec = _spec(recv)
@@ -196,10 +234,13 @@ class MPIComm(Communicator):
             self._mpi.Allgatherv(_spec(send), [spec[0], lengths, None, spec[2]])
 
     def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
-        counts = [length // red.record for length in lengths]
-        self._mpi.Reduce_scatter(
-            _reduction_spec(send, red), _reduction_spec(recv, red), counts, _operator(red)
-        )
+        self._mpi.Reduce_scatter(*_reduce_scatter_arguments(self, send, recv, lengths, red))
+
+    def _istart(self, op: str, *args: Any) -> _Handle:
+        if _dropped:
+            _sweep()
+        name, arguments = _NONBLOCKING[op]
+        return _Handle(getattr(self._mpi, name)(*arguments(self, *args)), args)
 
     def _isend(self, buffer: Buffer, dest: int, tag: int) -> _Handle:
         if _dropped:

@@ -83,6 +83,9 @@ def merge_moments(lower: np.ndarray, higher: np.ndarray, out: np.ndarray, *, rec
     result[:, :1], result[:, 1 : d + 1], result[:, d + 1 :] = n, mean, squares
 
 
+Operator = str
+"""What the reducing methods take as `op`."""
+
 # operator: (NumPy ufunc, MPI name, kinds of element it is defined for)
 _OPERATORS: dict[str, tuple[np.ufunc, str, str]] = {
     "sum": (np.add, "SUM", "biufc"),

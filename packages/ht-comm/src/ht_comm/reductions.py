@@ -1,5 +1,7 @@
 """Collectives that combine: allreduce, reduce, scan, exscan, reduce_scatter(v)."""
 
+from collections.abc import Callable
+
 from . import config
 from .buffers import (
     Array,
@@ -14,7 +16,8 @@ from .buffers import (
     pack_copy,
 )
 from .dtypes import DType
-from .operators import Reduction, find_reduction
+from .operators import Operator, Reduction, find_reduction
+from .point_to_point import Handle, Request
 from .trace import traced
 
 
@@ -22,7 +25,7 @@ class Reductions:
     """The reducing methods of a communicator."""
 
     @traced
-    def allreduce(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+    def allreduce(self, x: Array, op: Operator = "sum", *, out: Array | None = None) -> Array:
         """Combine the arrays of all ranks element by element; every rank gets the result.
 
         Parameters
@@ -72,7 +75,9 @@ class Reductions:
         return out
 
     @traced
-    def reduce(self, x: Array, op: str = "sum", *, root: int = 0, out: Array | None = None) -> Array | None:
+    def reduce(
+        self, x: Array, op: Operator = "sum", *, root: int = 0, out: Array | None = None
+    ) -> Array | None:
         """Combine the arrays of all ranks; one rank gets the result.
 
         Parameters
@@ -113,7 +118,7 @@ class Reductions:
         return out
 
     @traced
-    def scan(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+    def scan(self, x: Array, op: Operator = "sum", *, out: Array | None = None) -> Array:
         """Combine the arrays of ranks ``0 .. rank`` element by element.
 
         Parameters and result as for `allreduce`.
@@ -122,10 +127,10 @@ class Reductions:
         ------------
         Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`).
         """
-        return self._prefix("scan", x, op, out)
+        return self._start_prefix("scan", x, op, out).wait()
 
     @traced
-    def exscan(self, x: Array, op: str = "sum", *, out: Array | None = None) -> Array:
+    def exscan(self, x: Array, op: Operator = "sum", *, out: Array | None = None) -> Array:
         """Combine the arrays of ranks ``0 .. rank - 1``; rank 0 gets the operator's identity.
 
         Parameters and result as for `allreduce`. The identity of ``min`` is +inf or the largest integer, of
@@ -135,29 +140,46 @@ class Reductions:
         ------------
         Collective. One message of ``x.nbytes`` (one per `config.slice_bytes`).
         """
-        return self._prefix("exscan", x, op, out)
+        return self._start_prefix("exscan", x, op, out).wait()
 
-    def _prefix(self, where: str, x: Array, op: str, out: Array | None) -> Array:
+    def _start_prefix(self, where: str, x: Array, op: Operator, out: Array | None) -> Request:
+        """Carry out `scan` or `exscan`, or start them where the name begins with an i."""
         kind, dtype = inspect(where, "x", x)
         red = find_reduction(where, op, dtype, x.shape)
+        is_exclusive = where.endswith("exscan")
+        if is_exclusive and red.identity is None:
+            raise ValueError(f"{where}: op must have an identity, got {red.op!r}; give Op one")
         out, _ = self._result(where, x, out, kind, dtype)
+        if self.size == 1 and not is_exclusive:
+            _single(x, out, kind, red)
+            return Request(out, [])
+        work = _operand(x, kind, red)
+        handles: list[Handle] = []
         if self.size > 1:
-            work = _operand(x, kind, red)
             for part in self._slices(work, red.record):
                 if self._ledger.traces:
                     self._ledger.add(part.nbytes if self.rank < self.size - 1 else 0)
-                (self._scan if where == "scan" else self._exscan)(part, red)
-            if self.rank or where == "scan":
-                kind.copy(out, work.owner)
-        elif where == "scan":
-            _single(x, out, kind, red)
-        if where == "exscan" and self.rank == 0:
-            kind.fill(out, red.identity)
-        return out
+                if where.startswith("i"):
+                    handles.append(self._istart(where[1:], part, red))
+                else:
+                    (self._exscan if is_exclusive else self._scan)(part, red)
+
+        def finish() -> None:
+            if is_exclusive and self.rank == 0:
+                work.array.reshape(-1, red.record)[...] = red.identity
+            kind.copy(out, work.owner)
+
+        return Request(out, handles, finish)
 
     @traced
     def reduce_scatterv(
-        self, x: Array, counts: tuple[int, ...], op: str = "sum", *, axis: int = 0, out: Array | None = None
+        self,
+        x: Array,
+        counts: tuple[int, ...],
+        op: Operator = "sum",
+        *,
+        axis: int = 0,
+        out: Array | None = None,
     ) -> Array:
         """Combine the arrays of all ranks and give each rank its block of the result.
 
@@ -186,10 +208,7 @@ class Reductions:
         red = find_reduction("reduce_scatterv", op, dtype, x.shape)
         axis = self._check_axis("reduce_scatterv", axis, x.ndim)
         counts = self._check_counts("reduce_scatterv", "counts", counts, x.shape[axis])
-        if red.record > 1 and axis == x.ndim - 1:
-            raise ValueError(
-                "reduce_scatterv: axis must not be the last one for op 'moments', which holds the records"
-            )
+        check_record_axis("reduce_scatterv", red, axis, x.ndim)
         shape = (*x.shape[:axis], counts[self.rank], *x.shape[axis + 1 :])
         if out is None:
             out = kind.empty(shape, x)
@@ -206,7 +225,9 @@ class Reductions:
         return out
 
     @traced
-    def reduce_scatter(self, x: Array, op: str = "sum", *, axis: int = 0, out: Array | None = None) -> Array:
+    def reduce_scatter(
+        self, x: Array, op: Operator = "sum", *, axis: int = 0, out: Array | None = None
+    ) -> Array:
         """Combine the arrays of all ranks and give each rank one of `size` equal blocks of the result.
 
         Parameters
@@ -233,11 +254,7 @@ class Reductions:
         self, send: Buffer, out: Array, lengths: tuple[int, ...], red: Reduction, kind: Kind, dtype: DType
     ) -> None:
         own = lengths[self.rank]
-        if red.transport is dtype:
-            recv, finish = landing(out, kind, dtype)
-        else:
-            work = kind.scratch(tuple(out.shape), red.transport)
-            recv, finish = kind.buffer(work, red.transport), lambda: kind.copy(out, work)
+        recv, finish = self._reduced_landing(out, red, kind, dtype)
         if self._fits(send):
             if self._ledger.traces:
                 self._ledger.add(send.nbytes - own * send.dtype.itemsize)
@@ -246,6 +263,16 @@ class Reductions:
             self._reduce_to_each(send, recv, lengths, red)
         if finish is not None:
             finish()
+
+    @staticmethod
+    def _reduced_landing(
+        out: Array, red: Reduction, kind: Kind, dtype: DType
+    ) -> tuple[Buffer, Callable[[], None] | None]:
+        """Return a buffer for a result in the type in which it is combined, and what brings it home."""
+        if red.transport is dtype:
+            return landing(out, kind, dtype)
+        work = kind.scratch(tuple(out.shape), red.transport)
+        return kind.buffer(work, red.transport), lambda: kind.copy(out, work)
 
     def _reduce_to_each(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
         """Too long for one message: one sliced reduction to each rank in turn."""
@@ -294,6 +321,14 @@ def _single(x: Array, out: Array, kind: Kind, red: Reduction) -> None:
         kind.copy(out, kind.truth(x))
     elif out is not x:
         kind.copy(out, kind.prepare(x))
+
+
+def check_record_axis(where: str, red: Reduction, axis: int, ndim: int) -> None:
+    """Raise unless blocks along `axis` hold whole records."""
+    if red.record > 1 and axis == ndim - 1:
+        raise ValueError(
+            f"{where}: axis must not be the last one for op {red.op!r}, which holds the records, got {axis}"
+        )
 
 
 def _operand(x: Array, kind: Kind, red: Reduction) -> Buffer:

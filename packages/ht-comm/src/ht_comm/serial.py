@@ -1,5 +1,7 @@
 """One rank, no transport: what an ordinary process has."""
 
+from typing import Any
+
 from .buffers import Buffer
 from .communicator import Communicator
 from .errors import CommError
@@ -75,6 +77,10 @@ class SerialComm(Communicator):
 
     def _allgatherv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...]) -> None:
         recv.array[...] = send.array
+
+    def _istart(self, op: str, *args: Any) -> Outgoing:
+        getattr(self, f"_{op}")(*args)
+        return OUTGOING
 
     def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
         recv.array[...] = send.array

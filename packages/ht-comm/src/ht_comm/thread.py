@@ -139,6 +139,11 @@ class _Post:
         self.result: Any = None
         self.error: str | BaseException | None = None
 
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self.error is not None:
+            raise CommError(self.error) if isinstance(self.error, str) else self.error
+
 
 class _FromPeer(Incoming):
     """A message from another thread. All but `wait` and `test` is done with the world's lock held."""
@@ -169,6 +174,37 @@ class _FromPeer(Incoming):
         return self.is_complete
 
 
+class _Started:
+    """A collective that returned at once: the last rank to start it does the work of all."""
+
+    __slots__ = ("_comm", "is_awaited", "is_complete", "post")
+
+    def __init__(self, comm: "ThreadComm", post: _Post) -> None:
+        self._comm = comm
+        self.post = post
+        self.is_awaited = False
+        self.is_complete = False
+
+    def wait(self) -> None:
+        """Block until all ranks have started it."""
+        world = self._comm._world
+        with world.lock:
+            world.check()
+            if not self.is_complete:
+                self.is_awaited = True
+                world.block(self._comm._me, f"i{self.post.op}")
+        self.post.check()
+
+    def test(self) -> bool:
+        """Tell whether it is done; yields to the other ranks if not."""
+        self._comm._world.check()
+        if not self.is_complete:
+            time.sleep(0)
+            return False
+        self.post.check()
+        return True
+
+
 class _Board:
     """Where the ranks of one communicator meet."""
 
@@ -178,6 +214,7 @@ class _Board:
         self.posts: list[_Post | None] = [None] * len(members)
         self.arrived = 0
         self.mailbox = Mailbox()
+        self.started: dict[int, dict[int, _Started]] = {}
 
     def meet(self, rank: int, post: _Post) -> Any:
         """Do a collective: wait for all ranks, let the last one perform it, return this rank's result."""
@@ -199,9 +236,26 @@ class _Board:
                 for other, member in enumerate(self.members):
                     if other != rank:
                         world.release(member)
-        if post.error is not None:
-            raise CommError(post.error) if isinstance(post.error, str) else post.error
+        post.check()
         return post.result
+
+    def start(self, rank: int, number: int, started: _Started) -> None:
+        """Enter the `number`-th collective that returns at once; the last rank to do so does the work."""
+        world = self.world
+        with world.lock:
+            world.check()
+            entered = self.started.setdefault(number, {})
+            entered[rank] = started
+            if len(entered) < len(self.members):
+                return
+            del self.started[number]
+        # Nobody touches these buffers: every rank has yet to be told that they are free.
+        _perform([entered[other].post for other in range(len(self.members))])
+        with world.lock:
+            for other, member in enumerate(self.members):
+                entered[other].is_complete = True
+                if entered[other].is_awaited:
+                    world.release(member)
 
 
 def _perform(posts: list[_Post]) -> None:
@@ -209,7 +263,9 @@ def _perform(posts: list[_Post]) -> None:
     first = posts[0]
     error: str | BaseException | None = None
     if any(post.signature != first.signature for post in posts):
-        calls = (f"rank {rank}: {post.op}{_text(post.signature)}" for rank, post in enumerate(posts))
+        calls = (
+            f"rank {rank}: {post.signature[0]}{_text(post.signature)}" for rank, post in enumerate(posts)
+        )
         error = f"collectives do not match: {'; '.join(calls)}"
     else:
         try:
@@ -322,6 +378,20 @@ _WORK: dict[str, Callable[[list[_Post]], None]] = {
 }
 
 
+# What must be equal on all ranks.
+_SIGNATURES: dict[str, Callable[..., tuple]] = {
+    "barrier": lambda: (),
+    "bcast": lambda buffer, root: (buffer.dtype.name, buffer.count, f"root={root}"),
+    "allreduce": lambda send, recv, red: (recv.dtype.name, recv.count, red.op),
+    "reduce": lambda buffer, red, root: (buffer.dtype.name, buffer.count, red.op, f"root={root}"),
+    "scan": lambda buffer, red: (buffer.dtype.name, buffer.count, red.op),
+    "exscan": lambda buffer, red: (buffer.dtype.name, buffer.count, red.op),
+    "allgatherv": lambda send, recv, lengths: (recv.dtype.name, lengths),
+    "reduce_scatterv": lambda send, recv, lengths, red: (recv.dtype.name, lengths, red.op),
+    "split": lambda board, color, key: (),
+}
+
+
 class ThreadComm(Communicator):
     """The communicator of one thread among the p of an `spmd` call."""
 
@@ -330,33 +400,41 @@ class ThreadComm(Communicator):
         self._board = board
         self._world = board.world
         self._me = board.members[rank]
+        self._started = 0  # collectives that returned at once
 
-    def _meet(self, op: str, signature: tuple, *args: Any) -> Any:
-        return self._board.meet(self.rank, _Post(op, (op, *signature), args))
+    def _meet(self, op: str, *args: Any) -> Any:
+        return self._board.meet(self.rank, _Post(op, (op, *_SIGNATURES[op](*args)), args))
 
     def _barrier(self) -> None:
-        self._meet("barrier", ())
+        self._meet("barrier")
 
     def _bcast(self, buffer: Buffer, root: int) -> None:
-        self._meet("bcast", (buffer.dtype.name, buffer.count, f"root={root}"), buffer, root)
+        self._meet("bcast", buffer, root)
 
     def _allreduce(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
-        self._meet("allreduce", (recv.dtype.name, recv.count, red.op), send, recv, red)
+        self._meet("allreduce", send, recv, red)
 
     def _reduce(self, buffer: Buffer, red: Reduction, root: int) -> None:
-        self._meet("reduce", (buffer.dtype.name, buffer.count, red.op, f"root={root}"), buffer, red, root)
+        self._meet("reduce", buffer, red, root)
 
     def _scan(self, buffer: Buffer, red: Reduction) -> None:
-        self._meet("scan", (buffer.dtype.name, buffer.count, red.op), buffer, red)
+        self._meet("scan", buffer, red)
 
     def _exscan(self, buffer: Buffer, red: Reduction) -> None:
-        self._meet("exscan", (buffer.dtype.name, buffer.count, red.op), buffer, red)
+        self._meet("exscan", buffer, red)
 
     def _allgatherv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...]) -> None:
-        self._meet("allgatherv", (recv.dtype.name, lengths), send, recv, lengths)
+        self._meet("allgatherv", send, recv, lengths)
 
     def _reduce_scatterv(self, send: Buffer, recv: Buffer, lengths: tuple[int, ...], red: Reduction) -> None:
-        self._meet("reduce_scatterv", (recv.dtype.name, lengths, red.op), send, recv, lengths, red)
+        self._meet("reduce_scatterv", send, recv, lengths, red)
+
+    def _istart(self, op: str, *args: Any) -> "_Started":
+        post = _Post(op, (f"i{op}", *_SIGNATURES[op](*args)), args)
+        started = _Started(self, post)
+        self._board.start(self.rank, self._started, started)
+        self._started += 1
+        return started
 
     def _isend(self, buffer: Buffer, dest: int, tag: int) -> Outgoing:
         with self._world.lock:
@@ -374,7 +452,7 @@ class ThreadComm(Communicator):
         return message
 
     def _split(self, color: int | None, key: int) -> "ThreadComm | None":
-        made = self._meet("split", (), self._board, color, key)
+        made = self._meet("split", self._board, color, key)
         return None if made is None else ThreadComm(*made, self._ledger)
 
     def _dup(self) -> "ThreadComm":

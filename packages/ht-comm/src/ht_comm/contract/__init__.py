@@ -14,16 +14,17 @@ Needs pytest, and is imported by tests only.
 import pytest
 
 pytest.register_assert_rewrite(
-    "ht_comm.contract.messages", "ht_comm.contract.movement", "ht_comm.contract.reductions"
+    *(f"ht_comm.contract.{part}" for part in ("messages", "movement", "nonblocking", "reductions"))
 )
 
 from .arrays import LIBRARIES  # noqa: E402 - the modules below must be registered first
 from .messages import MessageContract  # noqa: E402
 from .movement import MovementContract  # noqa: E402
+from .nonblocking import NonBlockingContract  # noqa: E402
 from .reductions import ReductionContract  # noqa: E402
 
 
-class Contract(ReductionContract, MovementContract, MessageContract):
+class Contract(ReductionContract, MovementContract, NonBlockingContract, MessageContract):
     """The whole suite."""
 
     @pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
