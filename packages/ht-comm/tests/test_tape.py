@@ -403,7 +403,9 @@ def shrinking(p):
 REFUSED = {
     "x must be a torch tensor": (TypeError, lambda t: t.allreduce(np.ones(2))),
     "op must be 'sum' to be differentiated": (ValueError, lambda t: t.scan(torch.ones(2), "max")),
-    "op must be one of": (ValueError, lambda t: t.allreduce(torch.ones(2), "median")),
+    "op must be sum, max, min, prod or moments": (ValueError, lambda t: t.allreduce(torch.ones(2), "median")),
+    "x must be float64 for op 'moments'": (TypeError, lambda t: t.allreduce(torch.ones(3), "moments")),
+    "divide evenly": (ValueError, lambda t: t.alltoall(torch.ones(5))),
     "op must be defined for complex128": (
         TypeError,
         lambda t: t.allreduce(torch.ones(2, dtype=torch.complex128), "max"),

@@ -29,8 +29,10 @@ import torch
 from torch import Tensor
 
 from .adjoints import NOTHING, TABLE
+from .buffers import inspect
 from .chain import Chain, Log, Replay
 from .communicator import Communicator
+from .operators import find_reduction
 from .redistribute import Plan, plan_redistribution
 
 
@@ -203,7 +205,10 @@ class Tape:
             return self.allgather(x[None], replicated=replicated).prod(0)
         if op == "moments":
             return self._moments(x, replicated)
-        return self._plain(x, op)  # raises: no other operator is defined for floating point
+        raise ValueError(
+            "Tape.allreduce: op must be sum, max, min, prod or moments to be differentiated, "
+            f"got {op!r}; use torch.no_grad()"
+        )
 
     def _extremum(self, x: Tensor, op: str, replicated: bool) -> Tensor:
         value = self._plain(x, op)
@@ -218,6 +223,7 @@ class Tape:
         return self._chain.attach(self.comm, name, share, value, {})
 
     def _moments(self, x: Tensor, replicated: bool) -> Tensor:
+        find_reduction("allreduce", "moments", inspect("allreduce", "x", x)[1], x.shape)  # or raises
         d = x.shape[-1] // 2
         n, mean, squares = x[..., :1], x[..., 1 : d + 1], x[..., d + 1 :]
         is_empty = n == 0  # then the rest may hold anything
@@ -267,9 +273,7 @@ class Tape:
 
     def allgather(self, x: Tensor, *, axis: int = 0, replicated: bool = False) -> Tensor:
         """Concatenate the tensors of all ranks, of equal shape; every rank gets the result. See `allgatherv`."""
-        shape = _shape("allgather", x)
-        axis = self.comm._check_axis("allgather", axis, len(shape))
-        return self.allgatherv(x, (shape[axis],) * self.comm.size, axis=axis, replicated=replicated)
+        return self.allgatherv(x, self._extents("allgather", x, axis), axis=axis, replicated=replicated)
 
     def allgatherv(
         self, x: Tensor, counts: tuple[int, ...], *, axis: int = 0, replicated: bool = False
@@ -298,6 +302,10 @@ class Tape:
             )
         return self._call("reduce_scatterv", x, counts=counts, axis=axis)
 
+    def reduce_scatter(self, x: Tensor, op: str = "sum", *, axis: int = 0) -> Tensor:
+        """Sum the tensors of all ranks; each gets an equal block. See `reduce_scatterv`."""
+        return self.reduce_scatterv(x, self._equal("reduce_scatter", x, axis), op, axis=axis)
+
     def gatherv(self, x: Tensor, counts: tuple[int, ...], *, axis: int = 0, root: int = 0) -> Tensor | None:
         """Concatenate the tensors of all ranks; one rank gets the result. See `Communicator.gatherv`.
 
@@ -306,6 +314,10 @@ class Tape:
         Collective. Forward: one message from each rank. Backward: one to each rank.
         """
         return self._at(root, self._call("gatherv", x, counts=counts, axis=axis, root=root, shape=NOTHING))
+
+    def gather(self, x: Tensor, *, axis: int = 0, root: int = 0) -> Tensor | None:
+        """Concatenate the tensors of all ranks, of equal shape; one rank gets the result. See `gatherv`."""
+        return self.gatherv(x, self._extents("gather", x, axis), axis=axis, root=root)
 
     def scatterv(
         self,
@@ -323,16 +335,31 @@ class Tape:
         Collective. Forward: one message to each rank, after a small broadcast where `like` is not given.
         Backward: one from each rank.
         """
-        comm = self.comm
+        x = x if self.comm.rank == root else None
         value = self._chain.result(
-            "Tape.scatterv",
-            lambda: comm.scatterv(x if comm.rank == root else None, counts, axis=axis, root=root, like=like),
+            "Tape.scatterv", lambda: self.comm.scatterv(x, counts, axis=axis, root=root, like=like)
         )
+        return self._scattered(x, value, tuple(counts), axis, root)
+
+    def scatter(
+        self, x: Tensor | None, *, axis: int = 0, root: int = 0, like: Tensor | None = None
+    ) -> Tensor:
+        """Divide the root's tensor into equal blocks. See `scatterv` and `Communicator.scatter`."""
+        x = x if self.comm.rank == root else None
+        value = self._chain.result(
+            "Tape.scatter", lambda: self.comm.scatter(x, axis=axis, root=root, like=like)
+        )
+        return self._scattered(x, value, (value.shape[axis],) * self.comm.size, axis, root)
+
+    def _scattered(
+        self, x: Tensor | None, value: Tensor, counts: tuple[int, ...], axis: int, root: int
+    ) -> Tensor:
+        # Only now do all ranks know the dtype, and with it whether there is anything to record.
         if not self._is_recorded("scatterv", value):
             return value
         facts = {"counts": counts, "axis": axis, "root": root, "shape": tuple(value.shape)}
-        operand = x if comm.rank == root else value.new_zeros(NOTHING)
-        return self._chain.attach(comm, "scatterv", operand, value, facts)
+        operand = value.new_zeros(NOTHING) if x is None else x
+        return self._chain.attach(self.comm, "scatterv", operand, value, facts)
 
     def alltoallv(
         self, x: Tensor, send_counts: tuple[int, ...], recv_counts: tuple[int, ...], *, axis: int = 0
@@ -344,6 +371,11 @@ class Tape:
         Collective. Forward: one message for each non-empty block. Backward: the same the other way.
         """
         return self._call("alltoallv", x, send_counts=send_counts, recv_counts=recv_counts, axis=axis)
+
+    def alltoall(self, x: Tensor, *, axis: int = 0) -> Tensor:
+        """Send one of equal blocks to each rank. See `alltoallv` and `Communicator.alltoall`."""
+        counts = self._equal("alltoall", x, axis)
+        return self.alltoallv(x, counts, counts, axis=axis)
 
     def redistribute(self, x: Tensor, plan: Plan, *, replicated: bool = False) -> Tensor:
         """Move the blocks of an array to another placement. See `Communicator.redistribute`.
@@ -468,6 +500,16 @@ class Tape:
     def _call(self, name: str, x: Tensor, **facts: Any) -> Tensor:
         value = self._result(name, x, lambda: TABLE[name].run(self.comm, x, **facts))
         return self._chain.attach(self.comm, name, x, value, facts) if self._is_recorded(name, x) else value
+
+    def _extents(self, where: str, x: Tensor, axis: int) -> tuple[int, ...]:
+        """Return the counts of blocks that are all like `x`."""
+        shape = _shape(where, x)
+        return (shape[self.comm._check_axis(where, axis, len(shape))],) * self.comm.size
+
+    def _equal(self, where: str, x: Tensor, axis: int) -> tuple[int, ...]:
+        """Return the counts of equal blocks that make up `x`."""
+        axis = self.comm._check_axis(where, axis, len(_shape(where, x)))
+        return (self.comm._check_divisible(where, x, axis),) * self.comm.size
 
     def _plain(self, x: Tensor, op: str) -> Tensor:
         return self._result("allreduce", x, lambda: self.comm.allreduce(x, op))

@@ -106,9 +106,11 @@ class Chain:
                     f"{where}: the result must not be changed in place in a checkpointed function; copy it"
                 )
             value = logged.value
-        else:
+        elif torch.is_grad_enabled():
             with torch.no_grad():
                 value = call()
+        else:  # the same without the cost of changing the mode
+            value = call()
         if self.logs:
             kept = None if value is None else value.detach()
             logged = Logged(where, kept, 0 if kept is None else kept._version)
