@@ -5,9 +5,10 @@ import pytest
 import torch
 from ht_comm import SerialComm, spmd
 from ht_ml.cluster.assignment import Assigner
+from ht_ml.cluster.bounds import BoundedAssigner
 from ht_ml.covariance import covariance
 from ht_ml.exact_sums import RowSums
-from ht_ml.moments import local_moments, merge_moments
+from ht_ml.moments import local_moments, merge_moments, survey
 from ht_ml.rows import as_rows, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,10 +27,8 @@ def test_assignment(n, d, k, dtype):
     values = RNG(0).normal(size=(n, d)).astype(dtype)
     centres = RNG(1).normal(size=(k, d)).astype(dtype).astype("float64")
     assigner = Assigner(torch.from_numpy(values), k)
-    for _ in range(2):
-        found = assigner.assign(torch.from_numpy(centres))
-        np.testing.assert_array_equal(found.numpy(), nearest(values, centres))
-        assigner.keep_norms()
+    found = assigner.assign(torch.from_numpy(centres))
+    np.testing.assert_array_equal(found.numpy(), nearest(values, centres))
     assert assigner.is_finite
 
 
@@ -76,6 +75,40 @@ def test_assignment_of_huge_values_and_of_nan():
     broken = Assigner(torch.tensor([[0.0], [float("nan")]]), 2)
     broken.assign(centres)
     assert not broken.is_finite
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 2), (400, 2, 2), (3000, 5, 9), (12000, 16, 25)])
+def test_bounded_assignment_is_the_full_one(n, d, k, dtype):
+    """Centres that move less and less, one of them far, one doubled: always the labels of a full pass."""
+    rng = RNG(0)
+    values = torch.from_numpy((rng.normal(size=(n, d)) + 3 * rng.integers(3, size=(n, 1))).astype(dtype))
+    bounded, full = BoundedAssigner(values, k, survey(values)), Assigner(values, k)
+    centres, least = values[rng.integers(n, size=k)].to(torch.float64), n
+    bounded.restart()
+    for step in range(25):
+        found = bounded.assign(centres)
+        assert torch.equal(found, full.assign(centres))
+        bounded.settle(0.0 if step else 1.0)
+        least = min(least, bounded.visited)
+        centres = centres + torch.from_numpy(rng.normal(size=(k, d))) * 2.0 ** (-step)
+        if step == 10:
+            centres[0] = centres[-1]
+        if step == 12:
+            centres[0] = centres[0] + 100.0
+        centres = centres.to(values.dtype).to(torch.float64)
+    assert least < n or n == 1
+    bounded.restart()
+    assert torch.equal(bounded.assign(centres), full.assign(centres))
+
+
+def test_bounded_assignment_of_huge_values():
+    values = torch.tensor([[1e30], [-1e30], [3e38], [2.0]])
+    bounded = BoundedAssigner(values, 2, survey(values))
+    bounded.settle(0.0)
+    for step in range(4):
+        centres = torch.tensor([[1e30 * (step + 1)], [-1e30]], dtype=torch.float32).to(torch.float64)
+        assert torch.equal(bounded.assign(centres), Assigner(values, 2).assign(centres))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -51,13 +51,13 @@ class RowSums:
         self._ones = torch.ones(self._scratch.shape[0], dtype=torch.float64, device=local.device)
         self.labels = torch.full((n,), -1, dtype=torch.int64, device=local.device)
 
-    def update(self, found: torch.Tensor) -> None:
-        """Move the rows whose label differs from the last call's to their new label.
+    def update(self, found: torch.Tensor) -> int:
+        """Move the rows whose label differs from the last call's to their new label; return their number.
 
         Parameters
         ----------
-        found : torch.Tensor, shape (n,)
-            The new labels, as whole numbers of any dtype.
+        found : torch.Tensor, shape (n,), int64
+            The new labels.
         """
         moved = (found != self.labels).nonzero().squeeze(1)
         count = moved.numel()
@@ -66,9 +66,10 @@ class RowSums:
             self.labels.copy_(found)
             self._add_all()
         elif count:
-            new = found[moved].to(torch.int64)
+            new = found[moved]
             self._move(moved, self.labels[moved], new)
             self.labels[moved] = new
+        return count
 
     def _add_all(self) -> None:
         self.sums.zero_()

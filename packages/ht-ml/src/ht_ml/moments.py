@@ -8,6 +8,7 @@ non-finite on every rank, which is how estimators refuse such data without a fur
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
@@ -33,32 +34,64 @@ def local_moments(local: torch.Tensor, weights: torch.Tensor | None = None) -> t
     -------
     torch.Tensor, shape (2 d + 1,), float64
     """
+    return _pass(local, weights, None)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass tells of the local rows.
+
+    Attributes
+    ----------
+    packed : torch.Tensor, shape (2 d + 1,), float64
+        The packed moments.
+    reference : torch.Tensor, shape (d,), float64
+        A point near the rows; zeros where there are none.
+    squares : torch.Tensor, shape (n,), dtype of the rows
+        Squared distances of the rows to the reference, rounded once.
+    """
+
+    packed: torch.Tensor
+    reference: torch.Tensor
+    squares: torch.Tensor
+
+
+def survey(local: torch.Tensor, weights: torch.Tensor | None = None) -> Survey:
+    """Return the moments of the local rows and how far each lies from a point near them, from one pass."""
+    squares = torch.empty(local.shape[0], dtype=local.dtype, device=local.device)
+    packed, reference = _pass(local, weights, squares)
+    return Survey(_spoiled_by(weights, packed), reference, squares)
+
+
+def _pass(local: torch.Tensor, weights, squares: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the packed moments and the point around which they were summed; fill `squares` where given."""
     n, d = local.shape
     packed = torch.zeros(2 * d + 1, dtype=torch.float64, device=local.device)
+    total, mean, m2 = 0.0, packed[1 : d + 1], packed[d + 1 :]
+    reference = torch.zeros_like(mean)
     if n == 0 or d == 0:
         packed[0] = n if weights is None else weights.sum()
-        return packed
+        return packed, reference
     rows = min(tile_rows(d, local.device), n)
     scratch = torch.empty((rows, d), dtype=torch.float64, device=local.device)
-    reference = None
-    total, mean, m2 = 0.0, packed[1 : d + 1], packed[d + 1 :]
     for span in spans(n, rows):
-        block = local[span]
-        tile = scratch[: block.shape[0]].copy_(block)
+        tile = scratch[: span.stop - span.start].copy_(local[span])
         weight = None if weights is None else weights[span]
-        if reference is None:
-            reference = tile.mean(0)
+        if span.start == 0:
+            torch.mean(tile, 0, out=reference)
             shift = wide_row(reference, rows)
-        tile.sub_(shift if shift.ndim == 1 else shift[: block.shape[0]])
+        tile.sub_(shift if shift.ndim == 1 else shift[: tile.shape[0]])
         count, first, second = _tile_sums(tile, weight)
+        if squares is not None:
+            squares[span] = tile.sum(1)
         total = _merge(total, mean, m2, count, first, second)
     packed[0] = total
     mean += reference
-    return packed
+    return packed, reference
 
 
 def _tile_sums(tile: torch.Tensor, weight: torch.Tensor | None) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Return the weight, mean and M2 of one shifted tile; the tile is overwritten."""
+    """Return the weight, mean and M2 of one shifted tile; the tile is left squared."""
     if weight is None:
         count = float(tile.shape[0])
         mean = tile.sum(0).div_(count)
@@ -94,7 +127,10 @@ def merge_moments(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def checked_moments(local: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
     """Return `local_moments`, not finite where a weight is negative: the message that follows tells every
     rank."""
-    packed = local_moments(local, weights)
+    return _spoiled_by(weights, local_moments(local, weights))
+
+
+def _spoiled_by(weights: torch.Tensor | None, packed: torch.Tensor) -> torch.Tensor:
     if weights is not None and bool((weights < 0).any()):
         packed.fill_(torch.nan)
     return packed

@@ -17,15 +17,36 @@ of ranks and any BLAS.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
-from ..tiles import tile_rows
+from ..tiles import spans, tile_rows
 
 _EXACT_ELEMENTS = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Centres in the form that products with rows need: -2 e_j, b_j, and bounds of |b_j| and 2 |e_j|."""
+
+    shift: torch.Tensor
+    offsets: torch.Tensor
+    bias: torch.Tensor
+    largest_bias: float
+    largest_offset: float
+
+    @classmethod
+    def of(cls, centres: torch.Tensor, shift: torch.Tensor, dtype: torch.dtype) -> Factors:
+        offsets = centres - shift
+        bias = offsets.square().sum(1) + 2.0 * (offsets @ shift)
+        largest_offset = 2.0 * float(torch.linalg.vector_norm(offsets, dim=1).amax())
+        column = bias.to(dtype).unsqueeze(1)
+        return cls(shift, (-2.0 * offsets).to(dtype), column, float(bias.abs().amax()), largest_offset)
+
+
 class Assigner:
-    """Find the nearest centre of each local row, re-using its scratch from call to call.
+    """Find the nearest centre of each local row.
 
     Parameters
     ----------
@@ -36,88 +57,80 @@ class Assigner:
 
     Attributes
     ----------
+    labels : torch.Tensor, shape (n,), int64
+        The labels of the last call; the next one overwrites them.
     is_finite : bool
         Whether the rows of the last call are finite; labels of rows that are not mean nothing.
     """
 
     def __init__(self, local: torch.Tensor, k: int) -> None:
-        self.local = local
-        self.k = k
+        self.local, self.k = local, k
         n = local.shape[0]
         options = {"dtype": local.dtype, "device": local.device}
         self.tile = tile_rows(k, local.device, 2)  # k x t scores in the cache
         width = min(self.tile, max(n, 1))
         self._scores = torch.empty((k, width), **options)
         self._minimum = torch.empty(width, **options)
+        self._found = torch.empty(width, **options)
         # Times the marks of the minimal centres: k + j for one centre j, at least 2 k for several.
         self._codes = torch.arange(k, 2 * k, **options)
-        self._found = torch.empty(n, **options)
-        self._norms: list[float] | None = None
+        self.labels = torch.empty(n, dtype=torch.int64, device=local.device)
         self.is_finite = True
 
-    def keep_norms(self) -> None:
-        """Compute the largest row norm of each tile once, for callers that assign the same rows many
-        times."""
-        self._norms = [self._norm(block) for block in self.local.split(self.tile)]
-
-    @staticmethod
-    def _norm(block: torch.Tensor) -> float:
-        return float(torch.linalg.vector_norm(block, dim=1).amax()) if block.numel() else 0.0
-
     def assign(self, centres: torch.Tensor) -> torch.Tensor:
-        """Return the index of the nearest centre of each row, shape (n,), as numbers of the data's dtype.
+        """Return the index of the nearest centre of each row, ties to the lowest: `labels`.
 
         Parameters
         ----------
         centres : torch.Tensor, shape (k, d), float64
             Values that the data's dtype can hold.
-
-        Returns
-        -------
-        torch.Tensor, shape (n,)
-            A view of scratch that the next call overwrites. Ties go to the lowest index.
         """
-        labels = self._found
-        if self.k == 1 or not self.local.numel():
-            self.is_finite = all(bool(torch.isfinite(block).all()) for block in self.local.split(self.tile))
-            return labels.zero_()
-        shift = centres.mean(0)
-        offsets = centres - shift
-        bias = offsets.square().sum(1) + 2.0 * (offsets @ shift)
-        dtype = self.local.dtype
-        factors, column = (-2.0 * offsets).to(dtype), bias.to(dtype).unsqueeze(1)
-        largest_bias = float(bias.abs().amax())
-        largest_offset = 2.0 * float(torch.linalg.vector_norm(offsets, dim=1).amax())
-        start = 0
-        for number, block in enumerate(self.local.split(self.tile)):
-            stop = start + block.shape[0]
-            norm = self._norms[number] if self._norms is not None else self._norm(block)
-            self._assign_tile(
-                block, factors, column, largest_bias + norm * largest_offset, labels[start:stop]
-            )
-            start = stop
-        doubtful = (labels.sub_(self.k) >= self.k).nonzero().squeeze(1)
+        n = self.local.shape[0]
         self.is_finite = True
-        if doubtful.numel():  # a row that is not finite has no minimum, so it is here
-            self.is_finite = bool(torch.isfinite(self.local.index_select(0, doubtful)).all())
-            labels[doubtful] = decide(self.local, doubtful, centres, shift).to(dtype)
-        return labels
+        if self.k == 1:
+            self.is_finite = all(bool(torch.isfinite(self.local[span]).all()) for span in spans(n, self.tile))
+            return self.labels.zero_()
+        factors = Factors.of(centres, centres.mean(0), self.local.dtype)
+        for span in spans(n, self.tile):
+            block = self.local[span]
+            norm = float(torch.linalg.vector_norm(block, dim=1).amax())
+            found = self._found[: block.shape[0]]
+            if self._score(block, factors, norm) is None:
+                found.fill_(2 * self.k)
+            else:
+                scores = self._scores[:, : block.shape[0]]
+                torch.mv(scores.le_(self._minimum[: block.shape[0]]).T, self._codes, out=found)
+            labels, doubtful = self._settle(block, found, centres, factors.shift)
+            if doubtful is not None:  # a row that is not finite has no minimum, so it is among these
+                self.is_finite &= bool(torch.isfinite(block.index_select(0, doubtful)).all())
+            self.labels[span] = labels
+        return self.labels
 
-    def _assign_tile(self, block, factors, column, largest: float, out) -> None:
-        """Write k + label to `out`, or at least 2 k where the products leave a doubt.
+    def _score(self, block: torch.Tensor, factors: Factors, norm: float) -> float | None:
+        """Write the scores of a block, and their minimum plus tau, to scratch; return tau.
 
-        `largest` bounds the magnitude of the scores; (d + 4) eps times it bounds the error of two of them.
+        `norm` bounds the rows' norms. The error of two scores together is below tau. Returns None for
+        NaN, infinity, and where products might overflow.
         """
-        limits = torch.finfo(block.dtype)
-        if not largest < 0.25 * limits.max:  # NaN, infinity, or products that might overflow
-            out.fill_(2 * self.k)
-            return
-        scores, minimum = self._scores[:, : block.shape[0]], self._minimum[: block.shape[0]]
-        torch.addmm(column, factors, block.T, out=scores)
+        limits, m = torch.finfo(block.dtype), block.shape[0]
+        largest = factors.largest_bias + norm * factors.largest_offset
+        if not largest < 0.25 * limits.max:
+            return None
+        tau = limits.eps * (block.shape[1] + 4) * largest
+        scores, minimum = self._scores[:, :m], self._minimum[:m]
+        torch.addmm(factors.bias, factors.offsets, block.T, out=scores)
         torch.amin(scores, 0, out=minimum)
-        minimum.add_(limits.eps * (block.shape[1] + 4) * largest)
-        scores.le_(minimum)
-        torch.mv(scores.T, self._codes, out=out)
+        minimum.add_(tau)
+        return tau
+
+    def _settle(self, block, found, centres, shift) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the labels for codes, int64, and the rows of the block that had to be decided again."""
+        labels = found.sub_(self.k).to(torch.int64)
+        doubtful = (labels >= self.k).nonzero().squeeze(1)
+        if not doubtful.numel():
+            return labels, None
+        labels[doubtful] = decide(block, doubtful, centres, shift)
+        return labels, doubtful
 
 
 def decide(

@@ -12,7 +12,7 @@ from ht_core.errors import LayoutError
 
 from ..base import BaseEstimator, ClusterMixin, TransformerMixin, check_is_fitted
 from ..draws import resolve_seed
-from ..moments import checked_moments, refuse_nonfinite, require_usable
+from ..moments import refuse_nonfinite, require_usable, survey
 from ..progress import bar
 from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
@@ -134,10 +134,11 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         given = None if isinstance(self.init, str) else self._given_centres(op, rows, k)
         weights = as_weights(op, sample_weight, rows)
         seed = resolve_seed(op, self.random_state) if given is None else 0
-        moments = rows.comm.allreduce(checked_moments(rows.local, weights), op="moments")
+        seen = survey(rows.local, weights)
+        moments = rows.comm.allreduce(seen.packed, op="moments")
         require_usable(op, moments, weighted=weights is not None)
         scale = float(moments[rows.d + 1 :].mean() / moments[0])
-        lloyd = Lloyd(rows, weights, moments, k)
+        lloyd = Lloyd(rows, weights, seen, moments, k)
         best: Result | None = None
         for run in range(n_init):
             start = given if given is not None else _STARTS[self.init](rows, k, seed + run, weights)
@@ -176,7 +177,7 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         labels = assigner.assign(centres)
         if not assigner.is_finite:
             refuse_nonfinite("KMeans.predict")
-        return rows.column(labels.to(torch.int64))
+        return rows.column(labels)
 
     def transform(self, X: Any) -> DNDarray:
         """Return the distances of all rows to all centres, shape (n, k), dtype of `X`, distributed as the
@@ -206,7 +207,7 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         rows = self._rows(op, X)
         weights = as_weights(op, sample_weight, rows)
         centres = self._centres(rows)
-        labels = Assigner(rows.local, centres.shape[0]).assign(centres).to(torch.int64)
+        labels = Assigner(rows.local, centres.shape[0]).assign(centres)
         inertia = total_inertia(rows, labels, centres, weights)
         if not math.isfinite(inertia):
             refuse_nonfinite(op)

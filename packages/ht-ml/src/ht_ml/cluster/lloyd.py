@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from ..exact_sums import RowSums, unpack
+from ..moments import Survey
 from ..rows import Rows
 from ..tiles import spans, tile_rows
-from .assignment import Assigner
+from .bounds import BoundedAssigner
 
 _DIRECT_BELOW = 1e-6
 
@@ -40,15 +41,18 @@ class Lloyd:
     ----------
     rows : Rows
     weights : torch.Tensor, shape (local rows,), float64, or None
+    survey : Survey
+        Of the local rows.
     moments : torch.Tensor, shape (2 d + 1,), float64
         Merged (weighted) moments of all rows.
     k : int
     """
 
-    def __init__(self, rows: Rows, weights: torch.Tensor | None, moments: torch.Tensor, k: int) -> None:
+    def __init__(
+        self, rows: Rows, weights: torch.Tensor | None, survey: Survey, moments: torch.Tensor, k: int
+    ) -> None:
         self.rows, self.weights, self.moments, self.k = rows, weights, moments, k
-        self._assigner = Assigner(rows.local, k)
-        self._assigner.keep_norms()
+        self._assigner = BoundedAssigner(rows.local, k, survey)
         self._sums = RowSums(rows.local, weights, moments, k)
         self._merged = torch.empty_like(self._sums.packed)
         self._global_sums, self._totals, self._changed = unpack(self._merged, k, rows.d)
@@ -71,6 +75,7 @@ class Lloyd:
         *Distribution*: one allreduce per iteration; one more at the end unless the labels have settled;
         one more per iteration that leaves a cluster empty.
         """
+        self._assigner.restart()
         self._sums.labels.fill_(-1)
         centres = self._rounded(centres)
         n_iter, settled = 0, False
@@ -93,7 +98,8 @@ class Lloyd:
 
     def _step(self, centres: torch.Tensor) -> int:
         """Assign all rows, merge the sums of all ranks and return how many labels changed."""
-        self._sums.update(self._assigner.assign(centres))
+        moved = self._sums.update(self._assigner.assign(centres))
+        self._assigner.settle(moved / max(1, self.rows.local.shape[0]))
         self.rows.comm.allreduce(self._sums.packed, out=self._merged)
         return int(self._changed)
 

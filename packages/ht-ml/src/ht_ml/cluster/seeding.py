@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..draws import different_rows, exponentials
-from ..moments import local_moments
+from ..moments import survey
 from ..rows import Rows, serial_rows, take
 from ..tiles import spans, tile_rows
 from .lloyd import Lloyd, Result
@@ -75,7 +75,8 @@ def _cluster(local: torch.Tensor, weights: torch.Tensor | None, k: int, seed: in
     """Cluster rows that this rank holds alone, with random numbers of their own."""
     rows = serial_rows(local)
     start = plus_plus(rows, k, seed, weights, stream=number << 32)
-    return Lloyd(rows, weights, local_moments(local, weights), k).run(start, _BATCH_ITERATIONS, 0.0)
+    seen = survey(local, weights)
+    return Lloyd(rows, weights, seen, seen.packed, k).run(start, _BATCH_ITERATIONS, 0.0)
 
 
 def plus_plus(
