@@ -14,7 +14,7 @@ from ..base import BaseEstimator, ClusterMixin, TransformerMixin, check_is_fitte
 from ..draws import resolve_seed
 from ..moments import refuse_nonfinite, require_usable, survey
 from ..progress import bar
-from ..rows import Rows, as_rows, as_weights
+from ..rows import Rows, as_rows, as_table, as_weights
 from ..tiles import spans, tile_rows
 from .assignment import Assigner
 from .lloyd import Lloyd, Result, total_inertia
@@ -126,14 +126,14 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         op = "KMeans.fit"
         k, n_init = self._check_parameters(op)
-        rows = as_rows(op, X)
-        if k > rows.n:
-            raise ValueError(
-                f"{op}: n_clusters must be in [1, {rows.n}] for {rows.n} rows, got {k}; use fewer"
-            )
-        given = None if isinstance(self.init, str) else self._given_centres(op, rows, k)
-        weights = as_weights(op, sample_weight, rows)
+        X = as_table(op, X)
+        n = X.shape[0]
+        if k > n:
+            raise ValueError(f"{op}: n_clusters must be in [1, {n}] for {n} rows, got {k}; use fewer")
+        given = None if isinstance(self.init, str) else self._given_centres(op, X, k)
         seed = resolve_seed(op, self.random_state) if given is None else 0
+        rows = as_rows(op, X)
+        weights = as_weights(op, sample_weight, rows)
         seen = survey(rows.local, weights)
         moments = rows.comm.allreduce(seen.packed, op="moments")
         require_usable(op, moments, weighted=weights is not None)
@@ -231,15 +231,15 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"{op}: n_init must be 'auto' or an int >= 1, got {n_init!r}")
         return int(k), int(n_init) if isinstance(self.init, str) else 1
 
-    def _given_centres(self, op: str, rows: Rows, k: int) -> torch.Tensor:
+    def _given_centres(self, op: str, X: DNDarray, k: int) -> torch.Tensor:
         """Return the given centres on every rank, float64; one allgather where they are split."""
         centres = self.init if isinstance(self.init, DNDarray) else array(self.init)
-        if centres.shape != (k, rows.d):
+        if centres.shape != (k, X.shape[1]):
             raise LayoutError(
-                f"{op}: init must have shape (n_clusters, n_features) = ({k}, {rows.d}), got {centres.shape}"
+                f"{op}: init must have shape (n_clusters, n_features) = ({k}, {X.shape[1]}), got {centres.shape}"
             )
         local = (centres if centres.split is None else centres.resplit(None)).larray.detach()
-        local = local.to(device=rows.local.device, dtype=torch.float64)
+        local = local.to(device=X.larray.device, dtype=torch.float64)
         if not bool(torch.isfinite(local).all()):
             raise ValueError(f"{op}: init must be finite, got NaN or infinity")
         return local
