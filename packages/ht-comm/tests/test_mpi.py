@@ -88,6 +88,22 @@ def test_records_of_moments_are_never_cut(mpi, records):
     )
 
 
+def test_datatypes_of_operators_are_given_back(mpi):
+    from ht_comm import mpi as transport
+
+    before = len(transport._reductions)
+    op = ht_comm.Op(np.add, records=True)
+    for record in (1, 2, 3):
+        assert (mpi.allreduce(np.ones((4, record)), op) == mpi.size).all()
+    assert len(transport._reductions) == before + 3
+    request = mpi.iallreduce(np.ones((4, 3)), op)
+    del op
+    assert (request.wait() == mpi.size).all()
+    del request
+    gc.collect()
+    assert len(transport._reductions) == before
+
+
 def test_dropped_requests_keep_their_memory(mpi):
     after, before = (mpi.rank + 1) % mpi.size, (mpi.rank - 1) % mpi.size
     n = 200_000  # too long to be sent eagerly

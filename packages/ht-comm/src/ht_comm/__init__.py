@@ -12,6 +12,7 @@ from .current import get_comm, self_, use_comm, world
 from .errors import CommError
 from .failure import install_excepthook
 from .launcher import is_rank
+from .operators import Op
 from .point_to_point import Request
 from .serial import SerialComm
 from .thread import ThreadComm, spmd
@@ -26,6 +27,7 @@ __all__ = [
     "Communicator",
     "Event",
     "MPIComm",
+    "Op",
     "Request",
     "SerialComm",
     "ThreadComm",

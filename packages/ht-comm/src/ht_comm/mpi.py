@@ -55,16 +55,30 @@ def _moments(lower: MPI.buffer, higher: MPI.buffer, datatype: MPI.Datatype) -> N
     merge_moments(np.frombuffer(lower, np.float64), result, result, record=datatype.Get_size() // 8)
 
 
+def _dispatch(lower: MPI.buffer, higher: MPI.buffer, datatype: MPI.Datatype) -> None:
+    """Combine as the operator does whose datatype this is: mpi4py has room for 32 operators only."""
+    red = _reductions[MPI._handleof(datatype)]()
+    result = np.frombuffer(higher, red.transport.storage)
+    with np.errstate(all="ignore"):
+        red.combine(np.frombuffer(lower, red.transport.storage), result, out=result)
+
+
 _CALLBACKS = {"min": _extremum(np.minimum), "max": _extremum(np.maximum), "moments": _moments}
 _operators: dict[Reduction, MPI.Op] = {}
-_own_operators: dict[str, MPI.Op] = {}
-_records: dict[int, MPI.Datatype] = {}
+_own_operators: dict[Any, MPI.Op] = {}  # by name; by `commute` for those that dispatch
+_datatypes: "weakref.WeakKeyDictionary[Reduction, MPI.Datatype]" = weakref.WeakKeyDictionary()
+_reductions: dict[int, "weakref.ref[Reduction]"] = {}  # by the handle of the datatype
 # In the order in which they were made, which is the same on all ranks: they are freed together.
 _communicators: "weakref.WeakValueDictionary[int, MPIComm]" = weakref.WeakValueDictionary()
 _serials = itertools.count()
 
 
 def _operator(red: Reduction) -> MPI.Op:
+    if red.is_typed and red.op != "moments":
+        found = _own_operators.get(red.commute)
+        if found is None:
+            found = _own_operators[red.commute] = MPI.Op.Create(_dispatch, commute=red.commute)
+        return found
     found = _operators.get(red)
     if found is None:
         if red.mpi is not None:
@@ -78,15 +92,25 @@ def _operator(red: Reduction) -> MPI.Op:
     return found
 
 
-def _record_spec(buffer: Buffer, record: int) -> list:
-    datatype = _records.get(record)
+def _record_spec(buffer: Buffer, red: Reduction) -> list:
+    datatype = _datatypes.get(red)
     if datatype is None:
-        datatype = _records[record] = MPI.DOUBLE.Create_contiguous(record).Commit()
-    return [_memory(buffer), buffer.count // record, datatype]
+        datatype = _datatypes[red] = _TYPES[red.transport].Create_contiguous(red.record).Commit()
+        handle = MPI._handleof(datatype)
+        _reductions[handle] = weakref.ref(red)
+        weakref.finalize(red, _free_datatype, handle, datatype)
+    return [_memory(buffer), buffer.count // red.record, datatype]
+
+
+def _free_datatype(handle: int, datatype: MPI.Datatype) -> None:
+    """A pending operation that uses it goes on: MPI frees it afterwards."""
+    _reductions.pop(handle, None)
+    if datatype != MPI.DATATYPE_NULL and not MPI.Is_finalized():
+        datatype.Free()
 
 
 def _reduction_spec(buffer: Buffer, red: Reduction) -> list:
-    return _spec(buffer) if red.record == 1 else _record_spec(buffer, red.record)
+    return _record_spec(buffer, red) if red.is_typed else _spec(buffer)
 
 
 def _release() -> None:
@@ -95,11 +119,11 @@ def _release() -> None:
         return
     for _, comm in sorted(_communicators.items()):
         comm.free()
-    for item in (*_own_operators.values(), *_records.values()):
-        item.Free()
+    for item in (*_own_operators.values(), *_datatypes.values()):
+        if item not in (MPI.OP_NULL, MPI.DATATYPE_NULL):
+            item.Free()
     _operators.clear()
     _own_operators.clear()
-    _records.clear()
 
 
 atexit.register(_release)
@@ -210,12 +234,11 @@ class MPIComm(Communicator):
         self._mpi.Bcast(_spec(buffer), root)
 
     def _allreduce(self, send: Buffer | None, recv: Buffer, red: Reduction) -> None:
-        op = _operators.get(red) or _operator(red)
-        if red.record == 1:
-            self._mpi.Allreduce(MPI.IN_PLACE if send is None else _spec(send), _spec(recv), op)
+        if red.is_typed:
+            self._mpi.Allreduce(*_allreduce_arguments(self, send, recv, red))
         else:
-            source = MPI.IN_PLACE if send is None else _record_spec(send, red.record)
-            self._mpi.Allreduce(source, _record_spec(recv, red.record), op)
+            op = _operators.get(red) or _operator(red)
+            self._mpi.Allreduce(MPI.IN_PLACE if send is None else _spec(send), _spec(recv), op)
 
     def _reduce(self, buffer: Buffer, red: Reduction, root: int) -> None:
         self._mpi.Reduce(*_reduce_arguments(self, buffer, red, root))

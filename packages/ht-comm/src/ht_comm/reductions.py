@@ -17,6 +17,7 @@ from .buffers import (
 )
 from .dtypes import DType
 from .operators import Operator, Reduction, find_reduction
+from .pairs import pack_pairs, unpack_pairs
 from .point_to_point import Handle, Request
 from .trace import traced
 
@@ -32,9 +33,10 @@ class Reductions:
         ----------
         x : torch.Tensor or numpy.ndarray, the same shape and dtype on all ranks
             This rank's contribution.
-        op : str
-            ``sum prod min max land lor lxor band bor bxor``, or ``"moments"``: `x` is float64 and its last
-            axis holds ``[n, mean_1..mean_d, M2_1..M2_d]``, which are merged; n = 0 is an empty contribution.
+        op : str or Op
+            ``sum prod min max land lor lxor band bor bxor``, an `Op` of your own, or ``"moments"``: `x` is float64
+            and its last axis holds ``[n, mean_1..mean_d, M2_1..M2_d]``, which are merged; n = 0 is an empty
+            contribution. For (value, index) pairs see `allreduce_pairs`.
         out : array like `x`, optional
             Receives the result; may be `x`.
 
@@ -73,6 +75,42 @@ class Reductions:
             self._allreduce_slices(None, work, red)
             kind.copy(out, work.owner)
         return out
+
+    @traced
+    def allreduce_pairs(self, values: Array, indices: Array, op: str = "argmin") -> tuple[Array, Array]:
+        """Find the best values of all ranks, and where they are; every rank gets the result.
+
+        Parameters
+        ----------
+        values : torch.Tensor or numpy.ndarray, real or bool, the same shape and dtype on all ranks
+            This rank's candidates.
+        indices : array of the shape and kind of `values`, int64
+            Where each was found, by any global numbering; negative: there is no candidate.
+        op : str
+            ``argmin``, ``argmax``: of each element the least or greatest value; NaN wins, as in NumPy, and of
+            equal values the lowest index. ``topk``, ``bottomk``: the last axis holds k candidates, of which
+            the k greatest or least of all ranks remain, best first; NaN is greater than all numbers.
+
+        Returns
+        -------
+        values, indices
+            Arrays like the operands. Where no rank has a candidate the index is negative and the value
+            undefined.
+
+        Distribution
+        ------------
+        Collective. One message of 16 bytes per candidate (one per `config.slice_bytes`).
+
+        Examples
+        --------
+        >>> import numpy as np, ht_comm
+        >>> comm = ht_comm.get_comm()
+        >>> value, index = comm.allreduce_pairs(np.array([5.0 - comm.rank]), np.array([comm.rank]))
+        >>> int(index[0]) == comm.size - 1
+        True
+        """
+        words, operator = pack_pairs("allreduce_pairs", values, indices, op)
+        return unpack_pairs(self.allreduce(words, operator, out=words), values, indices)
 
     @traced
     def reduce(
@@ -189,10 +227,10 @@ class Reductions:
             This rank's contribution; ``x.shape[axis] == sum(counts)``.
         counts : tuple of int
             Extent along `axis` of each rank's block; zeros are allowed.
-        op : str
+        op : str or Op
             As for `allreduce`.
         axis : int
-            The axis that is divided; for ``"moments"`` any but the last.
+            The axis that is divided; for operators on records any but the last.
         out : array, optional
             Receives this rank's block.
 
