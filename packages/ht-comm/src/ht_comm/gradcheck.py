@@ -54,6 +54,8 @@ def dist_gradcheck(
     ------
     AssertionError
         On all ranks alike, if a deviation is larger than `atol`; names the rank and the element.
+    ValueError
+        On all ranks alike, if no rank has a loss that depends on anything, or the ranks disagree on the inputs.
 
     Distribution
     ------------
@@ -73,7 +75,9 @@ def dist_gradcheck(
 
     worst = (0.0, "")
     described = [(x.numel() * x.requires_grad, (1.0, 1j) if x.is_complex() else (1.0,)) for x in leaves]
-    for number, owner, index, unit in _elements(comm.allgather_object(described), replicated):
+    everywhere = comm.allgather_object((counts, described))
+    _check_arguments(everywhere, replicated)
+    for number, owner, index, unit in _elements([inputs for _, inputs in everywhere], replicated):
         changes = comm.rank == owner or number in replicated
         slope = _slope(evaluate, leaves[number], index, unit, eps, changes)
         if changes:
@@ -86,6 +90,26 @@ def dist_gradcheck(
                     f"input {number}, element {index}, unit {unit}: gradient {value}, slope {slope}",
                 )
     return _agree(comm, worst, atol)
+
+
+def _check_arguments(everywhere: list[tuple[bool, list[tuple]]], replicated: Sequence[int]) -> None:
+    """Raise unless there is something to check and the ranks agree on what it is; the same on all ranks."""
+    if not any(counts for counts, _ in everywhere):
+        # Everything would be zero, and equal.
+        raise ValueError(
+            "dist_gradcheck: fn must return a loss that requires a gradient on some rank, got none; "
+            "was it computed under torch.no_grad()?"
+        )
+    numbers = [len(inputs) for _, inputs in everywhere]
+    if len(set(numbers)) > 1:
+        raise ValueError(f"dist_gradcheck: inputs must be equally many on all ranks, got {numbers}")
+    for number in replicated:
+        sizes = [inputs[number] for _, inputs in everywhere]
+        if any(size != sizes[0] for size in sizes):
+            raise ValueError(
+                f"dist_gradcheck: replicated input {number} must be alike on all ranks, "
+                f"got {[size for size, _ in sizes]} elements to check"
+            )
 
 
 def _elements(
