@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, threads
 from ._version import __version__
+from .checked import checked
 from .communicator import Communicator
 from .current import get_comm, self_, use_comm, world
 from .errors import CommError
@@ -33,6 +34,7 @@ __all__ = [
     "ThreadComm",
     "Trace",
     "__version__",
+    "checked",
     "config",
     "get_comm",
     "install_excepthook",

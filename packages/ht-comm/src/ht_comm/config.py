@@ -3,9 +3,17 @@
 Set them from the environment (read once, at import) or by assignment before communicating::
 
     ht_comm.config.slice_bytes = 2**28
+
+`check`, `timeout` and `log` turn on what helps to find a fault. They, too, are set on all ranks at the same point
+of the program, and outside `spmd`.
 """
 
+import math
 import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 
 def _bytes_from_environment(name: str, default: int) -> int:
@@ -30,3 +38,59 @@ every element size.
 
 chunk_bytes: int = _bytes_from_environment("HT_COMM_CHUNK_BYTES", 8 * 2**20)
 """Size of one scratch buffer of the redistribution engine, which holds two of them."""
+
+
+def _check_value(name: str, value: Any) -> Any:
+    if name == "check" and value not in (False, True, "calls"):
+        raise ValueError(f"config: check must be False, True or 'calls', got {value!r}")
+    if name == "log" and value not in (False, True):
+        raise ValueError(f"config: log must be False or True, got {value!r}")
+    if name == "timeout" and value is not None:
+        value = float(value)
+        if not 0 < value < math.inf:
+            raise ValueError(f"config: timeout must be None or a positive number of seconds, got {value!r}")
+    return value
+
+
+def _flag_from_environment(name: str, *others: str) -> bool | str:
+    text = os.environ.get(name, "0") or "0"
+    if text not in ("0", "1", *others):
+        raise ValueError(f"config: {name} must be one of {('0', '1', *others)}, got {text!r}")
+    return text if text in others else text == "1"
+
+
+def _seconds_from_environment(name: str) -> float | None:
+    text = os.environ.get(name, "")
+    try:
+        return _check_value("timeout", float(text)) if text else None
+    except ValueError:
+        raise ValueError(f"config: {name} must be a positive number of seconds, got {text!r}") from None
+
+
+check: bool | str = _flag_from_environment("HT_COMM_CHECK", "calls")
+"""Whether the ranks compare their calls before each collective; see `ht_comm.checked`. ``"calls"`` does not ask that
+a call is made from the same line on all ranks."""
+
+timeout: float | None = _seconds_from_environment("HT_COMM_TIMEOUT")
+"""Seconds a rank waits for the others in a collective, or for a message, before it reports who is missing."""
+
+log: bool | str = _flag_from_environment("HT_COMM_LOG")
+"""Whether each rank remembers its last 32 calls, to print them with the traceback that ends the job. `check` and
+`timeout` do so, too."""
+
+listeners: list[Callable[[], None]] = []
+"""Called after `check`, `timeout` or `log` has been assigned."""
+
+
+class _Config(ModuleType):
+    """The type of this module: makes an assignment to a switch take effect."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_switch = name in ("check", "timeout", "log")
+        super().__setattr__(name, _check_value(name, value) if is_switch else value)
+        if is_switch:
+            for listener in listeners:
+                listener()
+
+
+sys.modules[__name__].__class__ = _Config

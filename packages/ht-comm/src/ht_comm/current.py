@@ -4,6 +4,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from . import config
 from .errors import CommError
 from .launcher import launched_as
 
@@ -113,12 +114,17 @@ def _make_world() -> "Communicator":
 
 
 def _make_mpi_world(handle: object) -> "Communicator":
+    from .exits import install_exit
     from .failure import install_excepthook
     from .mpi import MPIComm
+    from .stacks import introduce
     from .threads import set_default_budget
 
     comm = MPIComm(handle)
     if comm.size > 1:
-        install_excepthook()
+        if install_excepthook():
+            install_exit(comm)
+        if config.timeout is not None:
+            introduce(comm)
         set_default_budget(comm)
     return comm

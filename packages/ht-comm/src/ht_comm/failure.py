@@ -12,6 +12,7 @@ import time
 import traceback
 from types import TracebackType
 
+from .guard import last_calls
 from .launcher import launched_as
 
 _installed = False
@@ -20,6 +21,8 @@ _installed = False
 _FIRST_DELAY, _SPREAD = 0.25, 0.75
 # A rank that failed before MPI was initialised waits this long for the others to come to MPI_Init.
 _JOIN_SECONDS = 120.0
+INTERRUPTED = 130
+"""Exit status of a job ended by Ctrl-C, as shells have it."""
 
 
 def install_excepthook() -> bool:
@@ -62,9 +65,11 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Traceb
             except (OSError, ValueError, AttributeError):
                 # A closed or absent stream must not keep the traceback from being seen.
                 continue
-        _write(report(kind, error, trace, rank, size))
+        write(report(kind, error, trace, rank, size))
+    else:
+        write(f"[rank {rank}] interrupted on rank {rank} of {size}; ending the job\n")
     if is_ready:
-        mpi.COMM_WORLD.Abort(1)
+        mpi.COMM_WORLD.Abort(INTERRUPTED if kind is KeyboardInterrupt else 1)
     else:
         _join_and_abort()
 
@@ -89,14 +94,17 @@ def _join_and_abort() -> None:
 def report(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None, rank: int, size: int
 ) -> str:
-    """Return the traceback as text, each line tagged with the rank."""
+    """Return the traceback as text, each line tagged with the rank, and the last calls where these are kept."""
     lines = [f"uncaught {kind.__name__} on rank {rank} of {size} ({socket.gethostname()}); ending the job"]
     for entry in traceback.format_exception(kind, error, trace):
         lines += entry.splitlines()
+    calls = last_calls()
+    if calls:
+        lines += ["last calls of this rank, the newest one last:", *(f"  {call}" for call in calls)]
     return "".join(f"[rank {rank}] {line}\n" for line in lines)
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """Write at once: lines of several ranks must not be mixed."""
     data = text.encode(errors="backslashreplace")
     while data:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from . import config
 from .buffers import Buffer
 from .communicator import Communicator
 from .current import use_comm
@@ -68,12 +69,28 @@ class _World:
         if self.running == 0:
             self._fail(f"dead-lock: {self.describe()}")
         self.lock.release()
-        self.wake[rank].acquire()
+        if not self.wake[rank].acquire(timeout=config.timeout):
+            self._time_out(rank, what)
         self.lock.acquire()
         # Whoever was let go on by a peer goes on, even if a third rank has failed since: which ranks fail
         # then does not depend on timing.
         if self.is_cut[rank]:
             self.check()
+
+    def _time_out(self, rank: int, what: str) -> None:
+        """Fail because a blocked rank has waited too long, unless it has just been let go on."""
+        with self.lock:
+            if self.waits[rank] is not None:
+                late = [
+                    other
+                    for other in range(self.size)
+                    if self.waits[other] is None and not self.is_done[other]
+                ]
+                self._fail(
+                    f"{what}: all ranks must arrive within {config.timeout:g} s, got no sign of ranks {late}: "
+                    f"{self.describe()}"
+                )
+        self.wake[rank].acquire()
 
     def release(self, rank: int) -> None:
         """Let a blocked rank go on. Called with the lock held."""

@@ -7,10 +7,14 @@ of transports: the communicator reports, the ledger distributes the report to th
 import functools
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .guard import Guard
 
 _OWN_PACKAGES = frozenset({"ht_comm", "ht_core", "ht_linalg", "ht_io", "ht_ml", "ht_meta"})
 # Modules a caller's frame may be wrapped in, which say nothing about where the call is written.
@@ -47,7 +51,7 @@ class Event:
 class Trace:
     """The calls made while a trace was active, in order."""
 
-    events: list[Event] = field(default_factory=list)
+    events: MutableSequence[Event] = field(default_factory=list)
     _ledger: "Ledger | None" = field(default=None, repr=False)
 
     @property
@@ -79,6 +83,10 @@ class Trace:
             table[event.op] = (calls + 1, nbytes + event.bytes, seconds + event.seconds)
         return table
 
+    def record(self, event: Event) -> None:
+        """Take one call."""
+        self.events.append(event)
+
     def __enter__(self) -> "Trace":
         assert self._ledger is not None  # set by Communicator.trace, the only maker
         self._ledger.traces.append(self)
@@ -90,15 +98,23 @@ class Trace:
 
 
 class Ledger:
-    """The active traces of one rank; a communicator and all that is split from it share one."""
+    """The active traces of one rank; a communicator and all that is split from it share one.
 
-    __slots__ = ("bytes", "depth", "messages", "traces")
+    A `Guard`, if there is one, does what checked mode and time-out mode do around a call. It keeps a trace of the
+    last calls, so `traces` alone tells whether a call has to come here.
+    """
+
+    __slots__ = ("__weakref__", "bytes", "depth", "guard", "messages", "traces")
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
+        self.guard: Guard | None = None
         self.depth = 0
         self.bytes = 0
         self.messages = 0
+        ledgers.add(self)
+        if on_new_ledger is not None:
+            on_new_ledger(self)
 
     def add(self, nbytes: int, messages: int = 1) -> None:
         """Charge the call in progress with bytes that leave this rank."""
@@ -107,18 +123,28 @@ class Ledger:
 
     def run(self, op: str, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """Call a function as one event; a call within a call belongs to the outer one."""
+        guard = self.guard
         if self.depth:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            return result if guard is None else guard.started(op, args, kwargs, result)
         self.depth, self.bytes, self.messages = 1, 0, 0
+        site = call_site(sys._getframe(1))
         start = time.perf_counter()
         try:
-            return function(*args, **kwargs)
+            if guard is None:
+                return function(*args, **kwargs)
+            return guard.run(op, function, args, kwargs, site)
         finally:
             seconds = time.perf_counter() - start
             self.depth = 0
-            event = Event(op, self.bytes, self.messages, seconds, call_site(sys._getframe(1)))
+            event = Event(op, self.bytes, self.messages, seconds, site)
             for trace in self.traces:
-                trace.events.append(event)
+                trace.record(event)
+
+
+ledgers: "weakref.WeakSet[Ledger]" = weakref.WeakSet()
+# Set by the guards: gives a new ledger what the configuration asks for.
+on_new_ledger: Callable[[Ledger], None] | None = None
 
 
 def call_site(frame: FrameType | None) -> str:
