@@ -100,3 +100,36 @@ def test_a_small_allreduce_costs_little_over_mpi4py(comm):
     own.size = 1
     own.free()
     assert ours - raw < 15e-6
+
+
+def test_a_profile_sums_up_the_calls_of_each_line():
+    def body(comm):
+        with comm.profile() as p:
+            for _ in range(3):
+                comm.allreduce(np.ones(2))
+            if comm.rank == 1:
+                comm.barrier()
+            else:
+                comm.barrier()
+        return p, p.gather()
+
+    (own, whole), (other, same) = spmd(2, body)
+    assert (own.calls, own.bytes, own.messages) == (4, 48, 4)
+    assert own.by_op["allreduce"][:2] == (3, 48)
+    assert own.seconds == sum(line.seconds for line in own.lines.values())
+    assert whole.lines == same.lines
+    assert len(whole.lines) == 3
+    line = next(line for (_, op), line in whole.lines.items() if op == "allreduce")
+    mine, others = (next(iter(p.lines.values())) for p in (own, other))
+    assert (line.calls, line.bytes, line.messages) == (6, 96, 6)
+    assert (line.fastest, line.slowest) == tuple(sorted((mine.seconds, others.seconds)))
+    assert f"allreduce at {__file__}" in str(whole)
+    assert str(own).splitlines()[0].split() == [
+        "seconds",
+        "least",
+        "most",
+        "calls",
+        "messages",
+        "bytes",
+        "call",
+    ]

@@ -15,6 +15,7 @@ from .failure import install_excepthook
 from .launcher import is_rank
 from .operators import Op
 from .point_to_point import Request
+from .profile import Profile
 from .serial import SerialComm
 from .thread import ThreadComm, spmd
 from .trace import Event, Trace
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "MPIComm",
     "Op",
+    "Profile",
     "Request",
     "SerialComm",
     "ThreadComm",

@@ -164,21 +164,25 @@ def _array(x: Any, free: int | None = None) -> str:
 
 
 def _reduction(comm: Any, x: Any, op: Any = "sum", *, out: Any = None) -> tuple:
-    return (f"({op}) of {_array(x)}",)
+    return (f"({_name(op)}) of {_array(x)}",)
 
 
 def _reduce(comm: Any, x: Any, op: Any = "sum", *, root: int = 0, out: Any = None) -> tuple:
-    return (f"({op}, root={root}) of {_array(x)}",)
+    return (f"({_name(op)}, root={root}) of {_array(x)}",)
 
 
 def _reduce_scatter(comm: Any, x: Any, op: Any = "sum", *, axis: int = 0, out: Any = None) -> tuple:
-    return (f"({op}, axis={axis}) of {_array(x)}",)
+    return (f"({_name(op)}, axis={axis}) of {_array(x)}",)
 
 
 def _reduce_scatterv(
     comm: Any, x: Any, counts: Any, op: Any = "sum", *, axis: int = 0, out: Any = None
 ) -> tuple:
-    return (f"({op}, counts={_counts(counts)}, axis={axis}) of {_array(x)}",)
+    return (f"({_name(op)}, counts={_counts(counts)}, axis={axis}) of {_array(x)}",)
+
+
+def _pairs(comm: Any, values: Any, indices: Any, op: Any = "argmin") -> tuple:
+    return (f"({_name(op)}) of {_array(values)} and {_array(indices)}",)
 
 
 def _bcast(comm: Any, x: Any, root: int = 0) -> tuple:
@@ -229,6 +233,11 @@ def _factor(source: int, dest: int) -> int:
     return int.from_bytes(blake2b(pair, digest_size=8).digest(), "little") | 1
 
 
+def _name(op: Any) -> str:
+    """Return the name of an operator: a word, or one of the user's."""
+    return str(getattr(op, "name", op))
+
+
 def _counts(counts: Any) -> tuple[int, ...]:
     return tuple(map(int, counts))
 
@@ -253,6 +262,7 @@ _WORDS: dict[str, Callable[..., tuple]] = {
     "allgather_object": _nothing,
     "allgatherv": _allgatherv,
     "allreduce": _reduction,
+    "allreduce_pairs": _pairs,
     "alltoall": _allgather,
     "alltoallv": _alltoallv,
     "barrier": _nothing,

@@ -21,6 +21,7 @@ from .nonblocking import NonBlocking
 from .objects import Objects
 from .operators import Reduction
 from .point_to_point import Handle, PointToPoint
+from .profile import Profile
 from .reductions import Reductions
 from .trace import Ledger, Trace, traced
 
@@ -179,6 +180,24 @@ class Communicator(Reductions, Movement, NonBlocking, PointToPoint, Objects, ABC
         1
         """
         return Trace(_ledger=self._ledger)
+
+    def profile(self) -> Profile:
+        """Return a context manager that sums up calls, bytes and seconds of each line of the program.
+
+        Like `trace`, but what it holds does not grow with the number of calls, and ``str()`` of it is a table.
+        Its ``gather()``, which is collective, adds the other ranks.
+
+        Examples
+        --------
+        >>> import numpy as np, ht_comm
+        >>> comm = ht_comm.get_comm()
+        >>> with comm.profile() as p:
+        ...     for _ in range(3):
+        ...         total = comm.allreduce(np.ones(3))
+        >>> [line.calls for line in p.lines.values()]
+        [3]
+        """
+        return Profile(_ledger=self._ledger, _comm=self)
 
     # ----- checks shared by the collectives
 
