@@ -51,7 +51,7 @@ def decompose(function, a, split, p, *args, counts=None, **options):
     return results[0]
 
 
-def check(a, u, s, v, tolerance=64):
+def check(a, u, s, v, tolerance=1000):
     eps = np.finfo(a.dtype).eps * tolerance
     for factor in (u, v):
         assert np.abs(np.conj(factor.T) @ factor - np.eye(len(s))).max() <= eps

@@ -6,8 +6,6 @@ Nothing here communicates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
 #: dtype in which sums over rows are kept.
@@ -18,16 +16,15 @@ WIDE = {
     torch.complex128: torch.complex128,
 }
 
-#: Rows of a tile on the CPU: a few hundred rows per core already run at the speed of a full product, more
-#: rows mean fewer additions of the d x d result; on a device a tile must be large enough to fill it.
-TILE_ROWS = {"cpu": 4096, "cuda": 65536}
+#: Rows of a tile. On the CPU two thousand run at the speed of a full product, and the fewer they are, the less
+#: rounding there is in a product of single precision; on a device a tile must be large enough to fill it.
+TILE_ROWS = {"cpu": 2048, "cuda": 65536}
 
 
-def tiles(rows: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices that cover `rows` rows."""
+def tiles(rows: int, device: torch.device) -> list[slice]:
+    """Return slices that cover `rows` rows."""
     step = TILE_ROWS.get(device.type, 65536)
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
@@ -43,8 +40,8 @@ def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
     Returns
     -------
     torch.Tensor, shape (d, d), float64 or complex128
-        ``x.mH @ x``. With ``wide=False`` a single-precision product is rounded once per tile of 4096 rows,
-        and the tiles are added in double precision: relative error about 2^-24, whatever n.
+        ``x.mH @ x``. With ``wide=False`` a single-precision product is rounded once per tile, and the
+        tiles are added in double precision: relative error about 2^-24 at most, whatever n.
     """
     d, target = x.shape[1], WIDE[x.dtype]
     total = x.new_zeros((d, d), dtype=target)
@@ -63,13 +60,15 @@ def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
     return total
 
 
-def product_with_gram(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def product(x: torch.Tensor, w: torch.Tensor, with_gram: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return ``y = x @ w`` and the Gram matrix of the y that was computed, in one pass over `x`.
 
     Parameters
     ----------
     x : torch.Tensor, shape (n, d)
     w : torch.Tensor, shape (d, r), dtype of x
+    with_gram : bool
+        Without it None is returned in place of the Gram matrix.
 
     Returns
     -------
@@ -87,8 +86,9 @@ def product_with_gram(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, t
         scratch = x.new_empty((size, padded.shape[1])) if scratch is None else scratch
         tile = torch.mm(x[rows], padded, out=scratch[:size])
         y[rows] = tile[:, :r]
-        total += torch.mm(tile.mH, tile, out=square)
-    return y, total[:r, :r].contiguous()
+        if with_gram:
+            total += torch.mm(tile.mH, tile, out=square)
+    return y, total[:r, :r].contiguous() if with_gram else None
 
 
 def solve_with_gram(x: torch.Tensor, r: torch.Tensor, keep: bool) -> tuple[torch.Tensor | None, torch.Tensor]:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from .consensus import pack, solve_sum, tell, unpack
-from .gram import WIDE, gram, multiply_in_place, product_with_gram
+from .gram import WIDE, gram, multiply_in_place, product, tiles
 from .truncation import Truncation, signs, tails
 from .tsqr import tsqr
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
+
+#: Columns of U are made orthogonal once more where their inner products may exceed this many eps of the data.
+ORTHOGONALITY = 1000
 
 #: Status words of rank 0's answers.
 UNRESOLVED, DONE, REFINE, NOT_FINITE = 0, 1, 2, 3
@@ -59,7 +62,7 @@ def svd_tall(
         If X holds NaN or infinity: the same on every rank, learnt from the broadcast.
     """
     for wide in _attempts(x.dtype, want):
-        found = _by_gram(x, comm, want, want_u, wide)
+        found = _by_gram(x, counts, comm, want, want_u, wide)
         if found is not None:
             return found
     return _by_tsqr(x, counts, comm, want, want_u)
@@ -74,9 +77,10 @@ def _attempts(dtype: torch.dtype, want: Truncation) -> list[bool]:
 
 
 def _by_gram(
-    x: torch.Tensor, comm: Communicator, want: Truncation, want_u: bool, wide: bool
+    x: torch.Tensor, counts: tuple[int, ...], comm: Communicator, want: Truncation, want_u: bool, wide: bool
 ) -> Triplets | None:
     """One attempt with a Gram matrix; None where it cannot resolve what is wanted."""
+    count = sum(len(tiles(rows, x.device)) for rows in counts)
     d, eps_data = x.shape[1], torch.finfo(x.dtype).eps
     eps = torch.finfo(WIDE[x.dtype] if wide else x.dtype).eps
     tiny = torch.finfo(WIDE[x.dtype] if wide else x.dtype).tiny / eps**2
@@ -93,9 +97,10 @@ def _by_gram(
             error = tails(energies)[rank].sqrt().item()
             ratio = (values[0] / values[rank - 1].clamp_min(0)).sqrt().item()  # of singular values, inf at 0
             if 16 * eps * ratio**2 <= 1 and 32 * eps_data * ratio <= 1:
-                # How far from orthogonal the columns of X V inv(S) are: by the error of V, by rounding of X V
-                defect = max(eps * ratio**2, eps_data * ratio)
-                status = REFINE if want_u and defect > 32 * eps_data else DONE
+                # How far from orthogonal the columns of X V inv(S) are: by the error of V, with the rounding
+                # of the tiles' Gram matrices averaged over the tiles, and by the rounding of X V
+                defect = max(eps * ratio**2 / count**0.5, eps_data * ratio)
+                status = REFINE if want_u and defect > ORTHOGONALITY * eps_data else DONE
         return pack(status, rank, error, values, vectors, like=total)
 
     answer = solve_sum(gram(x, wide), comm, judge, 3 + d + d * d)
@@ -109,7 +114,7 @@ def _by_gram(
     scaled = (v / s).to(x.dtype)
     if status == REFINE:
         return _refined(x, scaled, s, v, error.real.item(), comm)
-    return Triplets(torch.mm(x, scaled) if want_u else None, s, v, error.real.item())
+    return Triplets(product(x, scaled, with_gram=False)[0] if want_u else None, s, v, error.real.item())
 
 
 def _eigh(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -142,7 +147,7 @@ def _refined(x, scaled, s, v, error: float, comm: Communicator) -> Triplets | No
         correction = torch.linalg.solve_triangular(upper, left / sign, upper=True)
         return pack(DONE, values, correction, turned / sign, like=h)
 
-    y, h = product_with_gram(x, scaled)
+    y, h = product(x, scaled, with_gram=True)
     status, s, c, v = unpack(solve_sum(h, comm, judge, 1 + r + r * r + d * r), (), (r,), (r, r), (d, r))
     if round(status.real.item()) == UNRESOLVED:
         return None

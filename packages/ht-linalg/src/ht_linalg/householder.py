@@ -92,7 +92,6 @@ def block_householder(
         if rank > j and work.shape[1]:
             work[start:] = torch.ormqr(panel[:-2], panel[-2].contiguous(), work[start:], transpose=True)
     r = work[:columns] * signs.conj()[:, None]
-    # The multiplication by conj(sign) leaves a rounding error in the imaginary part of the diagonal
     q = _form_q(mine, layout, offsets, layout_q, signs, comm) if want_q else None
     return q, r, layout_q
 

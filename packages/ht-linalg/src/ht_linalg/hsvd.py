@@ -69,7 +69,7 @@ def hsvd_rtol(
     Returns
     -------
     U : DNDarray, shape (m, r)
-        Left singular vectors, orthonormal to rounding error.
+        Left singular vectors, orthonormal to about 1000 eps of the dtype, mostly better.
     S : DNDarray, shape (r,)
         Singular values, largest first, replicated; real.
     V : DNDarray, shape (n, r)
@@ -103,12 +103,13 @@ def hsvd_rtol(
 
     Notes
     -----
-    Tall matrices: eigenvectors of the Gram matrix A'A, formed in tiles, then U = A V inv(S), whose columns
-    are made orthogonal once more by a second, small Gram matrix. Where rank 0 sees that the Gram matrix
-    cannot resolve `rtol` or the smallest singular value wanted, products are formed in double precision, and
-    then by TSQR and an SVD of R. Wide matrices are treated as their transposes. Signs: the first entry of a
-    singular vector of the shorter side that is at least half its largest one is positive, so that the answer
-    does not depend on the number of ranks.
+    Tall matrices: eigenvectors of the Gram matrix A'A, formed in tiles, then U = A V inv(S). Where the
+    smallest singular value kept is so small (1/30 of the largest, or 1/100 in large data) that rounding in
+    the Gram matrix shows, the columns of U are made orthogonal once more, by a second, small Gram matrix.
+    Where rank 0 sees that the Gram matrix cannot resolve `rtol` or the smallest singular value wanted,
+    products are formed in double precision, and then by TSQR and an SVD of R. Wide matrices are treated as
+    their transposes. Signs: the first entry of a singular vector of the shorter side that is at least half
+    its largest one is positive, so that the answer does not depend on the number of ranks.
 
     References
     ----------
