@@ -71,7 +71,6 @@ class Assigner:
         width = min(self.tile, max(n, 1))
         self._scores = torch.empty((k, width), **options)
         self._minimum = torch.empty(width, **options)
-        self._found = torch.empty(width, **options)
         # Times the marks of the minimal centres: k + j for one centre j, at least 2 k for several.
         self._codes = torch.arange(k, 2 * k, **options)
         self.labels = torch.empty(n, dtype=torch.int64, device=local.device)
@@ -91,19 +90,18 @@ class Assigner:
             self.is_finite = all(bool(torch.isfinite(self.local[span]).all()) for span in spans(n, self.tile))
             return self.labels.zero_()
         factors = Factors.of(centres, centres.mean(0), self.local.dtype)
+        found = torch.empty(n, dtype=self.local.dtype, device=self.local.device)
         for span in spans(n, self.tile):
             block = self.local[span]
             norm = float(torch.linalg.vector_norm(block, dim=1).amax())
-            found = self._found[: block.shape[0]]
             if self._score(block, factors, norm) is None:
-                found.fill_(2 * self.k)
+                found[span] = 2 * self.k
             else:
-                scores = self._scores[:, : block.shape[0]]
-                torch.mv(scores.le_(self._minimum[: block.shape[0]]).T, self._codes, out=found)
-            labels, doubtful = self._settle(block, found, centres, factors.shift)
-            if doubtful is not None:  # a row that is not finite has no minimum, so it is among these
-                self.is_finite &= bool(torch.isfinite(block.index_select(0, doubtful)).all())
-            self.labels[span] = labels
+                marks = self._scores[:, : block.shape[0]].le_(self._minimum[: block.shape[0]])
+                torch.mv(marks.T, self._codes, out=found[span])
+        doubtful = self._settle(self.local, found, centres, factors.shift, self.labels)
+        if doubtful is not None:  # a row that is not finite has no minimum, so it is among these
+            self.is_finite = bool(torch.isfinite(self.local.index_select(0, doubtful)).all())
         return self.labels
 
     def _score(self, block: torch.Tensor, factors: Factors, norm: float) -> float | None:
@@ -123,14 +121,14 @@ class Assigner:
         minimum.add_(tau)
         return tau
 
-    def _settle(self, block, found, centres, shift) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the labels for codes, int64, and the rows of the block that had to be decided again."""
-        labels = found.sub_(self.k).to(torch.int64)
-        doubtful = (labels >= self.k).nonzero().squeeze(1)
+    def _settle(self, block, found, centres, shift, labels: torch.Tensor) -> torch.Tensor | None:
+        """Turn codes into `labels` and return the rows of the block that had to be decided again, if any."""
+        labels.copy_(found.sub_(self.k))
+        doubtful = (found >= self.k).nonzero().squeeze(1)
         if not doubtful.numel():
-            return labels, None
+            return None
         labels[doubtful] = decide(block, doubtful, centres, shift)
-        return labels, doubtful
+        return doubtful
 
 
 def decide(

@@ -42,7 +42,8 @@ class BoundedAssigner(Assigner):
         self._shift, self._squares = survey.reference, survey.squares
         self._origin = float(torch.linalg.vector_norm(survey.reference))
         self._marks = torch.empty_like(self._scores)
-        self._second = torch.empty_like(self._minimum)
+        self._second, self._found = torch.empty_like(self._minimum), torch.empty_like(self._minimum)
+        self._part = torch.empty(self._minimum.shape, dtype=torch.int64, device=local.device)
         self._upper, self._lower = torch.empty_like(self._squares), torch.empty_like(self._squares)
         self._centres: torch.Tensor | None = None  # the centres that the bounds belong to
         self._moved = 1.0
@@ -102,10 +103,9 @@ class BoundedAssigner(Assigner):
             second.zero_()
         else:
             self._mark(m, tau, squares, reach, factors, bounded)
-        labels, doubtful = self._settle(block, found, centres, factors.shift)
-        if whole:
-            self.labels[rows] = labels
-        else:
+        labels = self.labels[rows] if whole else self._part[:m]
+        doubtful = self._settle(block, found, centres, factors.shift, labels)
+        if not whole:
             self.labels.index_copy_(0, rows, labels)
         if bounded:
             if doubtful is not None:
