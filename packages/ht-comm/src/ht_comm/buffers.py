@@ -143,6 +143,17 @@ class NumpyKind:
         return x[(slice(None),) * axis + (slice(start, start + count),)]
 
     @staticmethod
+    def is_same_memory(x: np.ndarray, y: np.ndarray) -> bool:
+        """Tell whether two arrays of equal shape and type are the same elements."""
+        pointers = (each.__array_interface__["data"][0] for each in (x, y))
+        return x.strides == y.strides and next(pointers) == next(pointers)
+
+    @staticmethod
+    def bring(scratch: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Return an array made by `scratch` where `like` lives."""
+        return scratch
+
+    @staticmethod
     def signature(x: np.ndarray) -> tuple[str, str]:
         """Return the element type and the place, as text."""
         return x.dtype.name, "cpu"
@@ -219,6 +230,21 @@ class TorchKind:
     def narrow(x: Array, axis: int, start: int, count: int) -> Array:
         """Return the view ``start .. start + count`` along an axis."""
         return x.narrow(axis, start, count)
+
+    @staticmethod
+    def is_same_memory(x: Array, y: Array) -> bool:
+        """Tell whether two tensors of equal shape and type are the same elements."""
+        return (
+            x.data_ptr() == y.data_ptr()
+            and x.stride() == y.stride()
+            and x.is_conj() == y.is_conj()
+            and x.is_neg() == y.is_neg()
+        )
+
+    @staticmethod
+    def bring(scratch: Array, like: Array) -> Array:
+        """Return a tensor made by `scratch` where `like` lives."""
+        return scratch.to(like.device)
 
     @staticmethod
     def signature(x: Array) -> tuple[str, str]:

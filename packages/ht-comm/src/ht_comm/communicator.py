@@ -17,6 +17,7 @@ from . import config
 from .buffers import Array, Buffer
 from .errors import CommError
 from .movement import Movement
+from .neighbours import Neighbours
 from .nonblocking import NonBlocking
 from .objects import Objects
 from .operators import Reduction
@@ -40,7 +41,7 @@ class _FreedLedger(Ledger):
 _FREED = _FreedLedger()
 
 
-class Communicator(Reductions, Movement, NonBlocking, PointToPoint, Objects, ABC):
+class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, Objects, ABC):
     """A group of ranks that exchange arrays.
 
     Attributes

@@ -16,19 +16,27 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"ht_comm.contract.{part}"
-        for part in ("messages", "movement", "nonblocking", "operators", "reductions")
+        for part in ("messages", "movement", "neighbours", "nonblocking", "operators", "reductions")
     )
 )
 
 from .arrays import LIBRARIES  # noqa: E402 - the modules below must be registered first
 from .messages import MessageContract  # noqa: E402
 from .movement import MovementContract  # noqa: E402
+from .neighbours import NeighbourContract  # noqa: E402
 from .nonblocking import NonBlockingContract  # noqa: E402
 from .operators import OperatorContract  # noqa: E402
 from .reductions import ReductionContract  # noqa: E402
 
 
-class Contract(ReductionContract, OperatorContract, MovementContract, NonBlockingContract, MessageContract):
+class Contract(
+    ReductionContract,
+    OperatorContract,
+    MovementContract,
+    NonBlockingContract,
+    NeighbourContract,
+    MessageContract,
+):
     """The whole suite."""
 
     @pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
