@@ -4,13 +4,8 @@ All names of ht-core are here; modules and functions of the wheels above it are 
 used.
 """
 
-import os as _os
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
-
-# Fresh memory in huge pages where the system offers them (Linux, "madvise"): first touch is several times
-# cheaper. torch reads this once, at its first large allocation.
-_os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from ht_comm import spmd, world
 from ht_core import *  # noqa: F403
