@@ -152,3 +152,16 @@ def test_one_process_can_use_mpi(comm):
     with pytest.raises(KeyError):
         own.agree(KeyError("k"))
     own.free()
+
+
+def test_what_mpi4py_calls_by_its_own_names(mpi):
+    from mpi4py import MPI
+
+    x, out = np.arange(6.0).reshape(2, 3).T, np.empty((3, 2))
+    mpi.Allreduce(x, out, MPI.SUM)
+    assert (out == mpi.size * x).all()
+    mpi.Allreduce(MPI.IN_PLACE, out, op=MPI.MAX)
+    assert (out == mpi.size * x).all()
+    whole = np.empty((mpi.size, 6))
+    mpi.Allgatherv(x, [whole, (6,) * mpi.size, None, MPI.DOUBLE])
+    assert (whole == x.reshape(-1)).all()

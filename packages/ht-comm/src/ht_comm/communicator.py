@@ -15,6 +15,7 @@ from typing import Any
 
 from . import config
 from .buffers import Array, Buffer
+from .capital import Capital
 from .errors import CommError
 from .movement import Movement
 from .neighbours import Neighbours
@@ -41,7 +42,7 @@ class _FreedLedger(Ledger):
 _FREED = _FreedLedger()
 
 
-class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, Objects, ABC):
+class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, Objects, Capital, ABC):
     """A group of ranks that exchange arrays.
 
     Attributes

@@ -34,6 +34,11 @@ class Request:
         self._handles = handles
         self._finish = finish
 
+    @property
+    def array(self) -> Array:
+        """The array that `wait` returns, which may not hold the result yet."""
+        return self._array
+
     def wait(self) -> Array:
         """Block until the message has been sent or received; return the array it was made with."""
         for handle in self._handles:
@@ -49,6 +54,14 @@ class Request:
             self._handles.pop(0)
         self._complete()
         return True
+
+    def Wait(self) -> None:
+        """Block until complete, as mpi4py's."""
+        self.wait()
+
+    def Test(self) -> bool:
+        """Tell whether it is complete, as mpi4py's."""
+        return self.test()
 
     def _complete(self) -> None:
         self._handles = []

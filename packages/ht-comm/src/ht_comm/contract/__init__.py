@@ -16,11 +16,20 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"ht_comm.contract.{part}"
-        for part in ("messages", "movement", "neighbours", "nonblocking", "operators", "reductions")
+        for part in (
+            "capital",
+            "messages",
+            "movement",
+            "neighbours",
+            "nonblocking",
+            "operators",
+            "reductions",
+        )
     )
 )
 
 from .arrays import LIBRARIES  # noqa: E402 - the modules below must be registered first
+from .capital import CapitalContract  # noqa: E402
 from .messages import MessageContract  # noqa: E402
 from .movement import MovementContract  # noqa: E402
 from .neighbours import NeighbourContract  # noqa: E402
@@ -36,6 +45,7 @@ class Contract(
     NonBlockingContract,
     NeighbourContract,
     MessageContract,
+    CapitalContract,
 ):
     """The whole suite."""
 

@@ -92,7 +92,7 @@ class NeighbourContract:
 
     @pytest.mark.parametrize("counts", COUNTS, ids=str)
     @pytest.mark.parametrize("axis", [0, 1, -1])
-    def test_ring(self, run, library, limit, counts, axis):
+    def test_ring_of_blocks(self, run, library, limit, counts, axis):
         def body(comm):
             own = counts[: comm.size]
             blocks = [
