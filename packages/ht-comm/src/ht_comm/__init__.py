@@ -23,6 +23,7 @@ from .trace import Event, Trace
 if TYPE_CHECKING:
     from .mpi import MPIComm as MPIComm
     from .redistribute import plan_redistribution as plan_redistribution
+    from .torchpg import TorchComm as TorchComm
 
 __all__ = [
     "CommError",
@@ -34,6 +35,7 @@ __all__ = [
     "Request",
     "SerialComm",
     "ThreadComm",
+    "TorchComm",
     "Trace",
     "__version__",
     "checked",
@@ -53,7 +55,7 @@ if is_rank():
     install_excepthook()
 
 # MPIComm brings mpi4py, which initialises MPI: only on first use.
-_LAZY = {"MPIComm": "mpi", "plan_redistribution": "redistribute"}
+_LAZY = {"MPIComm": "mpi", "TorchComm": "torchpg", "plan_redistribution": "redistribute"}
 
 
 def __getattr__(name: str) -> Any:
