@@ -78,6 +78,9 @@ log: bool | str = _flag_from_environment("HT_COMM_LOG")
 """Whether each rank remembers its last 32 calls, to print them with the traceback that ends the job. `check` and
 `timeout` do so, too."""
 
+exit_seconds: float = _seconds_from_environment("HT_COMM_EXIT_SECONDS") or 30.0
+"""A rank that has finished ends the job once all others have been seen to wait in MPI, at one place, for so long."""
+
 listeners: list[Callable[[], None]] = []
 """Called after `check`, `timeout` or `log` has been assigned."""
 

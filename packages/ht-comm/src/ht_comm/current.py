@@ -4,7 +4,6 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from . import config
 from .errors import CommError
 from .launcher import launched_as
 
@@ -124,7 +123,6 @@ def _make_mpi_world(handle: object) -> "Communicator":
     if comm.size > 1:
         if install_excepthook():
             install_exit(comm)
-        if config.timeout is not None:
-            introduce(comm)
+        introduce(comm)
         set_default_budget(comm)
     return comm

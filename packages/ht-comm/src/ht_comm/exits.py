@@ -14,14 +14,17 @@ import time
 from types import FrameType
 from typing import Any
 
+from . import config
 from .failure import INTERRUPTED, write
+from .stacks import is_on_this_node, stack_of
+from .timeout import poll
 
 # A rank that ends with an error gives the others this long to do so, too, before it ends the job.
 _GRACE_SECONDS = 1.0
-# A rank that ends well waits as long as it takes, but says so after a while.
-_NOTICE_SECONDS = 10.0
 # An interrupt that the program has not seen by then, because it is blocked in MPI, ends the job.
 _INTERRUPT_SECONDS = 1.0
+
+_TRANSPORT = os.path.join(os.path.dirname(__file__), "mpi.py")
 
 _exit_call: tuple[int, int] | None = None  # exit status, place in the main program
 
@@ -31,7 +34,7 @@ def install_exit(comm: Any) -> None:
     meeting = comm.handle.Dup()
     sys.exit = _noting(sys.exit)
     # Runs before the communicators are freed, which is collective.
-    atexit.register(_leave, meeting)
+    atexit.register(_leave, meeting, comm.handle, os.getpid())
     if threading.current_thread() is threading.main_thread():
         _watch_interrupts(comm.handle)
 
@@ -75,28 +78,58 @@ def _status() -> int:
     return status if _program is None or _program.f_lasti == place else 0
 
 
-def _leave(meeting: Any) -> None:
+def _leave(meeting: Any, handle: Any, process: int) -> None:
     """Meet the other ranks at the exit."""
     from mpi4py import MPI
 
-    if MPI.Is_finalized():
-        return
+    if MPI.Is_finalized() or os.getpid() != process:
+        return  # a fork of the rank is no rank
     rank, size, status = meeting.Get_rank(), meeting.Get_size(), _status()
     request = meeting.Ibarrier()
-    start, nap, is_told = time.monotonic(), 0.0, False
-    while not request.Test():
-        waited = time.monotonic() - start
-        if status and waited > _GRACE_SECONDS:
+    if not poll(request.Test, _GRACE_SECONDS):
+        if status:
             write(
                 f"[rank {rank}] sys.exit({status}) on rank {rank} of {size} while others go on; ending the job\n"
             )
-            meeting.Abort(status)
-        if waited > _NOTICE_SECONDS and not is_told:
-            is_told = True
-            write(f"[rank {rank}] rank {rank} of {size} has finished and waits for other ranks to finish\n")
-        nap = 0.0 if waited < 5e-4 else min(max(2 * nap, 5e-5), 0.01)
-        time.sleep(nap)
+            handle.Abort(status)
+        _wait_for_others(request, handle, rank, size)
     meeting.Free()
+
+
+def _wait_for_others(request: Any, handle: Any, rank: int, size: int) -> None:
+    """Wait until the other ranks have finished as well, or end the job if all of them wait for this one."""
+    step = config.exit_seconds / 6
+    seen, since = None, 0.0
+    while not poll(request.Test, step):
+        stacks = _blocked(rank, size)
+        if not stacks or stacks != seen:
+            seen, since = stacks, time.monotonic()
+        elif time.monotonic() - since > config.exit_seconds - step:
+            lines = [f"rank {rank} of {size} has finished while others wait for it; ending the job"]
+            for other, stack in stacks.items():
+                lines += [f"rank {other} is here:", *stack.splitlines()]
+            write("".join(f"[rank {rank}] {line}\n" for line in lines))
+            handle.Abort(1)
+
+
+def _blocked(rank: int, size: int) -> dict[int, str] | None:
+    """Return the stacks of the ranks that have not finished, if every one of them is inside a call of MPI.
+
+    None if one is not, if it is not known, or if a lower rank of those that have finished looks after it.
+    """
+    found = {}
+    for other in range(size):
+        if other == rank:
+            continue
+        stack = stack_of(other) if is_on_this_node(other) else ""
+        if f'"{__file__}"' in stack:
+            if other < rank:
+                return None
+        elif f'"{_TRANSPORT}"' in stack.partition("File ")[2].partition("\n")[0]:
+            found[other] = stack
+        else:
+            return None
+    return found
 
 
 def _watch_interrupts(handle: Any) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import config, trace
+from .calls import compare, describe
+from .timeout import await_all, limit
 from .trace import Ledger, Trace
 
 LOG_LENGTH = 32
@@ -72,8 +74,6 @@ class Guard:
         state.number += 1
         call = None
         if self.check:
-            from .checked import describe
-
             call = describe(name, args, kwargs, site, self.check is True)
             if name[0] == "i":
                 # It must not wait for the others: compared together with the next call that may.
@@ -82,20 +82,14 @@ class Guard:
         elif name[0] == "i":
             return
         if self.timeout is not None and comm.handle is not None:
-            from .timeout import await_all
-
             await_all(comm, state, f"{op} #{state.number}", site, self.timeout)
         if call is not None:
-            from .checked import compare
-
             compare(comm, call, state.pending)
             state.pending.clear()
 
     def started(self, op: str, args: tuple, kwargs: dict, result: Any) -> Any:
         """Put a time limit on what a call has started: called for calls within calls, too."""
         if self.timeout is not None and args[0].handle is not None:
-            from .timeout import limit
-
             limit(args[0], op, args, kwargs, result, self.site, self.timeout)
         return result
 

@@ -13,8 +13,9 @@ import socket
 import time
 from typing import Any, NamedTuple
 
-# Not SIGUSR1: hydra sends it to the ranks that are left when one has died, and the pytest plugin uses it.
-_SIGNAL = getattr(signal, "SIGUSR2", None)
+# One that nobody uses: hydra sends SIGUSR1 to the ranks that are left when one has died, schedulers and programs
+# have a use for SIGUSR2.
+_SIGNAL = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else 0
 _LONGEST = 65_536
 
 
