@@ -76,7 +76,7 @@ def describe(name: str, args: tuple, kwargs: dict, site: str, sites: bool) -> Ca
     Parameters
     ----------
     name : str
-        The method, in lower case.
+        The method.
     args, kwargs
         What it is called with, the communicator first.
     site : str
@@ -190,6 +190,16 @@ def _counts(counts: Any) -> tuple[int, ...]:
     return tuple(map(int, counts))
 
 
+def _halo(comm: Any, x: Any, before: int, after: int, counts: Any, *, axis: int = 0, **others: Any) -> tuple:
+    periodic = bool(others.get("periodic", False))
+    shown = f"before={before}, after={after}, counts={_counts(counts)}, axis={axis}, periodic={periodic}"
+    return (f"({shown}) of {_array(x, axis)}",)
+
+
+def _ring(comm: Any, x: Any, counts: Any, *, axis: int = 0) -> tuple:
+    return (f"(counts={_counts(counts)}, axis={axis}) of {_array(x, axis)}",)
+
+
 def _redistribute(comm: Any, x: Any, plan: Any, *, out: Any = None) -> tuple:
     # A plan holds the boxes of all ranks: a sum of them is enough to tell plans apart.
     number = zlib.crc32(repr((plan.src, plan.dst)).encode())
@@ -221,10 +231,12 @@ _WORDS: dict[str, Callable[..., tuple]] = {
     "gather": _gather,
     "gather_object": _rooted_object,
     "gatherv": _gatherv,
+    "halo": _halo,
     "redistribute": _redistribute,
     "reduce": _reduce,
     "reduce_scatter": _reduce_scatter,
     "reduce_scatterv": _reduce_scatterv,
+    "ring": _ring,
     "scan": _reduction,
     "scatter": _scatter,
     "scatterv": _scatterv,

@@ -53,45 +53,61 @@ class Guard:
         self.check = check
         self.timeout = timeout
         self.site = "unknown"
+        self.is_forwarding = False
         self.log = Trace(deque(maxlen=LOG_LENGTH))
         self.states: WeakKeyDictionary[Any, CommState] = WeakKeyDictionary()
 
     def run(self, op: str, function: Callable[..., Any], args: tuple, kwargs: dict, site: str) -> Any:
         """Make a public call."""
-        comm = args[0]
-        if comm.size == 1 or not (self.check or self.timeout):
+        if args[0].size == 1 or not (self.check or self.timeout):
             return function(*args, **kwargs)
         self.site = site
-        name = op.lower()
-        if name not in _POINT_TO_POINT:
-            self._before_collective(comm, op, name, args, kwargs, site)
-        return self.started(op, args, kwargs, function(*args, **kwargs))
+        # A capital name stands for calls in lower case, which say what is meant: those are looked after.
+        self.is_forwarding = op[0].isupper()
+        try:
+            return self._make(op, function, args, kwargs, is_public=not self.is_forwarding)
+        finally:
+            self.is_forwarding = False
 
-    def _before_collective(self, comm: Any, op: str, name: str, args: tuple, kwargs: dict, site: str) -> None:
+    def nested(self, op: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """Make a call within a public call."""
+        if not self.is_forwarding:
+            return self._make(op, function, args, kwargs, is_public=False)
+        self.is_forwarding = False
+        try:
+            return self._make(op, function, args, kwargs, is_public=args[0].size > 1)
+        finally:
+            self.is_forwarding = True
+
+    def _make(
+        self, op: str, function: Callable[..., Any], args: tuple, kwargs: dict, *, is_public: bool
+    ) -> Any:
+        if is_public and op not in _POINT_TO_POINT:
+            self._before_collective(args[0], op, args, kwargs)
+        result = function(*args, **kwargs)
+        if self.timeout is not None and op[0].islower() and args[0].handle is not None:
+            limit(args[0], op, args, kwargs, result, self.site, self.timeout)
+        return result
+
+    def _before_collective(self, comm: Any, op: str, args: tuple, kwargs: dict) -> None:
         state = self.states.get(comm)
         if state is None:
             state = self.states[comm] = CommState()
         state.number += 1
         call = None
         if self.check:
-            call = describe(name, args, kwargs, site, self.check is True)
-            if name[0] == "i":
+            call = describe(op, args, kwargs, self.site, self.check is True)
+            if op[0] == "i":
                 # It must not wait for the others: compared together with the next call that may.
                 state.pending.append(call.key)
                 return
-        elif name[0] == "i":
+        elif op[0] == "i":
             return
         if self.timeout is not None and comm.handle is not None:
-            await_all(comm, state, f"{op} #{state.number}", site, self.timeout)
+            await_all(comm, state, f"{op} #{state.number}", self.site, self.timeout)
         if call is not None:
             compare(comm, call, state.pending)
             state.pending.clear()
-
-    def started(self, op: str, args: tuple, kwargs: dict, result: Any) -> Any:
-        """Put a time limit on what a call has started: called for calls within calls, too."""
-        if self.timeout is not None and args[0].handle is not None:
-            limit(args[0], op, args, kwargs, result, self.site, self.timeout)
-        return result
 
 
 def attach(ledger: Ledger, guard: Guard | None) -> Guard | None:

@@ -165,8 +165,8 @@ def limit(comm: Any, op: str, args: tuple, kwargs: dict, result: Any, site: str,
     if not isinstance(result, Request) or comm.size == 1:
         return
     peer, label, deed = None, op, "arrive"
-    if op.lower() in ("isend", "irecv"):
-        name, deed = ("dest", "receive") if op.lower() == "isend" else ("source", "send")
+    if op in ("isend", "irecv"):
+        name, deed = ("dest", "receive") if op == "isend" else ("source", "send")
         rank = kwargs[name] if name in kwargs else args[2]
         tag = kwargs.get("tag", args[3] if len(args) > 3 else 0)
         peer, label = world_ranks(comm)[rank], f"{op[1:]}({name}={rank}, tag={tag})"

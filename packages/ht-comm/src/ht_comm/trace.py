@@ -125,8 +125,7 @@ class Ledger:
         """Call a function as one event; a call within a call belongs to the outer one."""
         guard = self.guard
         if self.depth:
-            result = function(*args, **kwargs)
-            return result if guard is None else guard.started(op, args, kwargs, result)
+            return function(*args, **kwargs) if guard is None else guard.nested(op, function, args, kwargs)
         self.depth, self.bytes, self.messages = 1, 0, 0
         site = call_site(sys._getframe(1))
         start = time.perf_counter()
