@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 
 from .dndarray import DNDarray
 from .registry import OPERATIONS
+from .upper_layers import LAZY, resolve
 
 # ufunc.reduce is one of our reductions.
 _REDUCE = {
@@ -18,36 +22,40 @@ _REDUCE = {
 }
 
 
-def _by_numpy_name(name: str):
+@cache
+def _by_numpy_name(name: str) -> Callable | None:
+    """Return our function for a NumPy name, from this wheel or a higher one."""
     row = OPERATIONS.get(name)
     if row is None or row.numpy != name:
         row = next((r for r in OPERATIONS.values() if r.numpy == name), None)
-    return row
+    if row is not None:
+        return row.function
+    return resolve(name) if name in LAZY else None
 
 
 def _array_ufunc(self: DNDarray, ufunc: np.ufunc, method: str, *inputs: object, **options: object):
     """Run the row of a NumPy ufunc; methods of ufuncs other than ``reduce`` are not applicable to distributed data."""
     if method == "__call__":
-        row = _by_numpy_name(ufunc.__name__)
+        function = _by_numpy_name(ufunc.__name__)
     elif method == "reduce" and ufunc.__name__ in _REDUCE:
-        row = OPERATIONS[_REDUCE[ufunc.__name__]]
+        function = OPERATIONS[_REDUCE[ufunc.__name__]].function
         options.setdefault("axis", 0)
     else:
-        row = None
-    if row is None:
+        function = None
+    if function is None:
         return NotImplemented
     out = options.pop("out", None)
     if out is not None:
         options["out"] = out[0]
-    return row.function(*inputs, **options)
+    return function(*inputs, **options)
 
 
 def _array_function(self: DNDarray, func, types: tuple, args: tuple, kwargs: dict):
     """Run the row of a NumPy function; functions without a row are refused rather than run on gathered data."""
-    row = _by_numpy_name(func.__name__)
-    if row is None or func.__module__.split(".")[0] != "numpy":
+    function = _by_numpy_name(func.__name__)
+    if function is None or func.__module__.split(".")[0] != "numpy":
         return NotImplemented
-    return row.function(*args, **kwargs)
+    return function(*args, **kwargs)
 
 
 def _array_namespace(self: DNDarray, *, api_version: str | None = None):
