@@ -238,3 +238,14 @@ def test_products_over_mpi(comm):
         for sb in (None, 0, 1):
             c = ht.array(a, split=sa) @ ht.array(b, split=sb)
             np.testing.assert_allclose(whole(c), a @ b, rtol=0, atol=1e-11)
+
+
+def test_numpy_operands_on_either_side():
+    a, b = np.arange(8.0).reshape(4, 2), np.arange(6.0).reshape(2, 3)
+
+    def run(comm):
+        return whole(a @ ht.array(b, split=1)), whole(ht.array(a, split=0) @ b), whole(np.matmul(a, ht.array(b)))
+
+    for products in spmd(2, run):
+        for product in products:
+            np.testing.assert_array_equal(product, a @ b)
