@@ -6,25 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
-_ELEMENTS = {"cpu": 1 << 17}  # a float64 tile of 1 MiB
+_ELEMENTS = {"cpu": 1 << 18}  # 1 MiB of float32; smaller tiles pay for more calls, larger ones for memory
 _DEVICE_ELEMENTS = 1 << 25
-_LEAST, _MOST = 16, 8192
+_LEAST, _MOST = 16, 16384
 _NARROW = 32
 
 
-def tile_rows(width: int, device: torch.device, scale: int = 1) -> int:
-    """Return the rows per tile for rows of `width` numbers.
-
-    Parameters
-    ----------
-    width : int
-    device : torch.device
-    scale : int
-        How many times the usual tile: 2 for single precision.
-    """
-    rows = scale * _ELEMENTS.get(device.type, _DEVICE_ELEMENTS) // max(width, 1)
-    most = scale * _MOST if device.type == "cpu" else rows
-    return max(_LEAST, min(most, rows))
+def tile_rows(width: int, device: torch.device) -> int:
+    """Return the rows per tile for rows of `width` numbers."""
+    rows = _ELEMENTS.get(device.type, _DEVICE_ELEMENTS) // max(width, 1)
+    return max(_LEAST, min(_MOST if device.type == "cpu" else rows, rows))
 
 
 def spans(n: int, step: int) -> Iterator[slice]:

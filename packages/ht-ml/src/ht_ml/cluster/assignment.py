@@ -67,7 +67,7 @@ class Assigner:
         self.local, self.k = local, k
         n = local.shape[0]
         options = {"dtype": local.dtype, "device": local.device}
-        self.tile = tile_rows(k, local.device, 2)  # k x t scores in the cache
+        self.tile = tile_rows(k, local.device)  # k x t scores in the cache
         width = min(self.tile, max(n, 1))
         self._scores = torch.empty((k, width), **options)
         self._minimum = torch.empty(width, **options)
