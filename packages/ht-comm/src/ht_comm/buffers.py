@@ -4,7 +4,7 @@ Two *kinds* of array are known, NumPy's and torch's. A kind is a namespace of th
 communicator needs (`NumpyKind`, `TorchKind`), so that no other module asks what it has in hand. Whatever the
 strides, `pack` gives a contiguous `Buffer` (the array's own memory where possible) and `landing` a buffer to
 receive into plus what remains to be done once the data is there. Arrays that live on a device are carried
-through host memory.
+through host memory, by way of `ht_comm.device`.
 
 How a rank packs is its own affair: only the sequence of elements must match its peers.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device
 from .dtypes import BY_NATIVE, DTYPES, DType, find_dtype, torch_dtype
 
 Array = Any  # numpy.ndarray or torch.Tensor
@@ -181,7 +182,8 @@ class TorchKind:
     @staticmethod
     def is_direct(x: Array) -> bool:
         """Tell whether the memory of `x` is its elements in C order, in host memory."""
-        return x.is_cpu and x.is_contiguous() and not x.is_conj() and not x.is_neg()
+        is_host = x.is_cpu and not device.stage_all
+        return is_host and x.is_contiguous() and not x.is_conj() and not x.is_neg()
 
     @staticmethod
     def is_writable(x: Array) -> bool:
@@ -215,7 +217,12 @@ class TorchKind:
     @staticmethod
     def copy(out: Array, x: Array) -> None:
         """Set `out` to `x`, converting the element type where they differ."""
-        (out.detach() if out.requires_grad else out).copy_(x)
+        if out.requires_grad:
+            out = out.detach()
+        if out.is_cpu and x.is_cpu and not device.stage_all:
+            out.copy_(x)
+        else:
+            device.transfer(out, x)
 
     @staticmethod
     def fill(out: Array, value: Any) -> None:
@@ -318,7 +325,7 @@ def check_writable(where: str, argument: str, out: Any, kind: Kind) -> None:
     """Raise `ValueError` unless every element of `out` can be set on its own."""
     if not kind.is_writable(out):
         raise ValueError(f"{where}: {argument} must be writable, got a read-only {kind.name}; pass a copy")
-    if kind.is_direct(out):
+    if kind.is_direct(out) or 0 in tuple(out.shape):
         return
     if any(stride == 0 and extent > 1 for stride, extent in zip(kind.strides(out), out.shape)):
         raise ValueError(
