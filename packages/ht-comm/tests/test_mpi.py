@@ -95,7 +95,7 @@ def test_datatypes_of_operators_are_given_back(mpi):
     op = ht_comm.Op(np.add, records=True)
     for record in (1, 2, 3):
         assert (mpi.allreduce(np.ones((4, record)), op) == mpi.size).all()
-    assert len(transport._reductions) == before + 3
+    assert len(transport._reductions) == before + 3 * (mpi.size > 1)  # alone, nothing is sent
     request = mpi.iallreduce(np.ones((4, 3)), op)
     del op
     assert (request.wait() == mpi.size).all()
