@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import SerialComm, device, spmd
+from ht_comm.awareness import Awareness, confirmed
 from ht_comm.contract import Contract
 from ht_comm.contract.arrays import TorchArrays
 from ht_comm.device import HostLane, Staging, chunk_indices, device_of_rank, use_device_of_rank
@@ -174,6 +175,16 @@ def test_device_of_rank_is_made_current(device):
     found = use_device_of_rank(SerialComm())
     assert found.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert device == "cpu" or torch.ones(1, device="cuda").device == found
+
+
+@pytest.mark.mpi(ranks=[1, 2])
+def test_trial_of_device_pointers_in_a_process_of_its_own(comm):
+    if comm.rank == 0:
+        assert confirmed("told so", "cpu") == Awareness(True, "told so, confirmed by a trial")
+        refused = confirmed("told so", "cuda:99")
+        assert not refused.is_aware
+        assert refused.source == "told so, but the trial ended with status 1"
+    comm.barrier()
 
 
 def test_staging_is_off_unless_asked_for():

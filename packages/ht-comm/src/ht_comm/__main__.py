@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import config
 from ._version import __version__
+from .awareness import gpu_awareness
 from .communicator import Communicator
 from .current import world
 from .threads import thread_budget
@@ -40,6 +41,16 @@ def _mpi_lines(comm: Communicator) -> list[str]:
     ]
 
 
+def _devices() -> str:
+    """Return the devices torch sees on this rank's node."""
+    try:
+        import torch
+    except ImportError:
+        return "none (torch is not installed)"
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return ", ".join(f"{number}: {name}" for number, name in enumerate(names)) or "none"
+
+
 def info(comm: Communicator) -> list[str]:
     """Return the report, line by line, on rank 0 and an empty list elsewhere. Collective."""
     budget = thread_budget(comm)
@@ -51,6 +62,8 @@ def info(comm: Communicator) -> list[str]:
         f"Python         {platform.python_version()} on {platform.system()} {platform.machine()}",
         *(f"{name:<14} {_installed(name)}" for name in ("numpy", "mpi4py", "torch")),
         *_mpi_lines(comm),
+        f"devices        {_devices()}",
+        f"GPU-aware MPI  {gpu_awareness()}",
         f"slices, chunks {config.slice_bytes}, {config.chunk_bytes} bytes",
         f"ranks          {comm.size}",
     ]
