@@ -21,6 +21,8 @@ from .thread import ThreadComm, spmd
 from .trace import Event, Trace
 
 if TYPE_CHECKING:
+    from .autograd import Tape as Tape
+    from .gradcheck import dist_gradcheck as dist_gradcheck
     from .mpi import MPIComm as MPIComm
     from .redistribute import plan_redistribution as plan_redistribution
     from .torchpg import TorchComm as TorchComm
@@ -34,12 +36,14 @@ __all__ = [
     "Profile",
     "Request",
     "SerialComm",
+    "Tape",
     "ThreadComm",
     "TorchComm",
     "Trace",
     "__version__",
     "checked",
     "config",
+    "dist_gradcheck",
     "get_comm",
     "install_excepthook",
     "plan_redistribution",
@@ -54,8 +58,14 @@ if is_rank():
     # Before MPI is initialised, and before anything can fail: a rank that fails early leaves the others waiting, too.
     install_excepthook()
 
-# MPIComm brings mpi4py, which initialises MPI: only on first use.
-_LAZY = {"MPIComm": "mpi", "TorchComm": "torchpg", "plan_redistribution": "redistribute"}
+# Only on first use: MPIComm brings mpi4py, which initialises MPI; some of the others bring torch.
+_LAZY = {
+    "MPIComm": "mpi",
+    "Tape": "autograd",
+    "TorchComm": "torchpg",
+    "dist_gradcheck": "gradcheck",
+    "plan_redistribution": "redistribute",
+}
 
 
 def __getattr__(name: str) -> Any:
