@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from . import config
-from .failure import INTERRUPTED, write
+from .failure import INTERRUPTED, end_job, write
 from .stacks import is_on_this_node, stack_of
 from .timeout import poll
 
@@ -91,7 +91,7 @@ def _leave(meeting: Any, handle: Any, process: int) -> None:
             write(
                 f"[rank {rank}] sys.exit({status}) on rank {rank} of {size} while others go on; ending the job\n"
             )
-            handle.Abort(status)
+            end_job(handle, status)
         _wait_for_others(request, handle, rank, size)
     meeting.Free()
 
@@ -109,7 +109,7 @@ def _wait_for_others(request: Any, handle: Any, rank: int, size: int) -> None:
             for other, stack in stacks.items():
                 lines += [f"rank {other} is here:", *stack.splitlines()]
             write("".join(f"[rank {rank}] {line}\n" for line in lines))
-            handle.Abort(1)
+            end_job(handle, 1)
 
 
 def _blocked(rank: int, size: int) -> dict[int, str] | None:
@@ -166,5 +166,5 @@ def _end_when_blocked(reader: int, seen: threading.Event, handle: Any) -> None:
     while True:
         if signal.SIGINT in os.read(reader, 64) and not seen.wait(_INTERRUPT_SECONDS + 0.5 * rank / size):
             write(f"[rank {rank}] interrupted on rank {rank} of {size}; ending the job\n")
-            handle.Abort(INTERRUPTED)
+            end_job(handle, INTERRUPTED)
         seen.clear()

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from types import TracebackType
+from typing import Any
 
 from .guard import last_calls
 from .launcher import launched_as
@@ -19,6 +20,8 @@ _installed = False
 # Seconds before a rank reports. If all ranks fail alike, one of them has reported and ended the job by then,
 # and the error is seen once: rank 0, or the rank on which an agreed error arose, whose traceback tells most.
 _FIRST_DELAY, _SPREAD = 0.25, 0.75
+# Hydra drops what it has not read yet when a rank aborts (1 of 36 reports).
+_FLUSH_SECONDS = 0.15
 # A rank that failed before MPI was initialised waits this long for the others to come to MPI_Init.
 _JOIN_SECONDS = 120.0
 INTERRUPTED = 130
@@ -69,9 +72,15 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Traceb
     else:
         write(f"[rank {rank}] interrupted on rank {rank} of {size}; ending the job\n")
     if is_ready:
-        mpi.COMM_WORLD.Abort(INTERRUPTED if kind is KeyboardInterrupt else 1)
+        end_job(mpi.COMM_WORLD, INTERRUPTED if kind is KeyboardInterrupt else 1)
     else:
         _join_and_abort()
+
+
+def end_job(handle: Any, status: int) -> None:
+    """Abort, after the launcher has had the time to pass on what was written."""
+    time.sleep(_FLUSH_SECONDS)
+    handle.Abort(status)
 
 
 def _join_and_abort() -> None:
@@ -82,7 +91,7 @@ def _join_and_abort() -> None:
             from mpi4py import MPI
         except (ImportError, RuntimeError, OSError):
             return  # no MPI, nobody waits
-        MPI.COMM_WORLD.Abort(1)
+        end_job(MPI.COMM_WORLD, 1)
 
     thread = threading.Thread(target=abort, daemon=True)
     thread.start()
