@@ -111,6 +111,21 @@ def test_rank_that_never_comes_is_an_error():
     spmd(2, body)
 
 
+def test_rank_that_leaves_is_an_error():
+    def body(comm):
+        other = TorchComm.from_mpi(comm, timeout=30)
+        if comm.rank:
+            other._group = None  # as when its process ends
+            return None
+        with pytest.raises(
+            CommError, match=r"^allreduce: all ranks must take part in time, got .*by peer"
+        ) as caught:
+            other.allreduce(np.ones(2))
+        return str(caught.value)
+
+    assert "Check the logs" not in spmd(2, body)[0]
+
+
 def test_mismatched_use_is_refused():
     def body(comm):
         for error, call in (
@@ -139,6 +154,7 @@ def test_interface_is_used(monkeypatch):
 
 SCRIPT = """
 import numpy as np, torch.distributed as dist
+from ht_comm import TorchComm
 comm = TorchComm.world(timeout=30)
 first = comm.allreduce(np.array([comm.rank + 1]))[0]
 dist.init_process_group("gloo", rank=comm.rank, world_size=comm.size, store=comm._meeting.store)

@@ -9,6 +9,7 @@ else, and arrays in host memory, uses gloo.
 """
 
 import ctypes
+import re
 import threading
 from collections.abc import Callable
 from itertools import accumulate, pairwise
@@ -98,7 +99,8 @@ class _Pending:
     def _complete(self) -> None:
         self._works, self._poller = [], None
         if self._problem is not None:
-            text = str(self._problem).splitlines()[0]
+            # Without the line of gloo's source and its advice
+            text = re.sub(r"^\[[^]]*\] *", "", str(self._problem).splitlines()[0]).partition(". This is")[0]
             raise CommError(
                 f"{self._label}: all ranks must take part in time, got {text}; one has failed, or makes another call"
             ) from self._problem
@@ -413,6 +415,10 @@ class TorchComm(DirectCollectives, Communicator):
         self._mailbox = Mailbox()
         if self._group is not None:
             self._barrier()  # a connection that is closed early takes along what its peer has yet to read
+        if self._device_group is not None and self._meeting.backend == "nccl":
+            # NCCL keeps threads and device memory until told; torch before 2.7 has the name with an underscore.
+            group = self._device_group
+            (getattr(group, "shutdown", None) or group._shutdown)()
         self._group = self._device_group = None
 
 
