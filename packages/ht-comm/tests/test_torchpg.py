@@ -50,7 +50,7 @@ class TestGloo(Contract):
         return lambda body: body(made(TorchComm)) and None
 
 
-@pytest.mark.mpi(ranks=[2, 3])
+@pytest.mark.mpi(ranks=[3])
 class TestDirect(Contract):
     """Tensors given to the process group as they are."""
 

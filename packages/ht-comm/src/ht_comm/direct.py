@@ -208,6 +208,10 @@ def _is_consistent(comm: Any, x: Array, send: tuple[int, ...], recv: tuple[int, 
 def _flat(x: Array, dtype: DType, *, is_copy: bool = False) -> Array:
     """Return the elements in C order, of an element type."""
     flat = TorchKind.prepare(x).to(torch_dtype(dtype)).contiguous().view(-1)
+    if (
+        flat.stride(0) != 1
+    ):  # one element, contiguous whatever its stride; yet no view of another type accepts it
+        flat = flat.as_strided(flat.shape, (1,))
     return flat.clone() if is_copy and flat.data_ptr() == x.data_ptr() else flat
 
 
