@@ -6,7 +6,14 @@ Nothing here communicates.
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import torch
+
+# NumPy recognises a product with its own transpose and does half the work. Its BLAS has threads of its own, which
+# torch's budget does not reach: it is used only where the environment has set them to one.
+_HALF_WORK = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
 
 #: dtype in which sums over rows are kept.
 WIDE = {
@@ -46,18 +53,28 @@ def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
     d, target = x.shape[1], WIDE[x.dtype]
     total = x.new_zeros((d, d), dtype=target)
     if x.dtype == target:
-        return torch.mm(x.mH, x) if x.shape[0] else total
+        add_square(total, x)
+        return total
     scratch = None
     for rows in tiles(x.shape[0], x.device):
         tile = x[rows]
         if wide:
             scratch = _copied(tile, scratch, target)
-            wide_tile = scratch[: tile.shape[0]]
-            total.addmm_(wide_tile.mH, wide_tile)
+            add_square(total, scratch[: tile.shape[0]])
         else:
             scratch = x.new_empty((d, d)) if scratch is None else scratch
             total += torch.mm(tile.mH, tile, out=scratch)
     return total
+
+
+def add_square(total: torch.Tensor, tile: torch.Tensor) -> None:
+    """Add ``tile.mH @ tile``, both of one dtype, to `total`."""
+    if _HALF_WORK and tile.device.type == "cpu" and not tile.is_complex():
+        rows = tile.detach().numpy()
+        with np.errstate(invalid="ignore", over="ignore"):  # refused where the merged products are looked at
+            total += torch.from_numpy(rows.T @ rows)
+    else:
+        total.addmm_(tile.mH, tile)
 
 
 def product(x: torch.Tensor, w: torch.Tensor, with_gram: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

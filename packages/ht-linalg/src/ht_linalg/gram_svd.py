@@ -61,17 +61,23 @@ def svd_tall(
     ValueError
         If X holds NaN or infinity: the same on every rank, learnt from the broadcast.
     """
-    for wide in _attempts(x.dtype, want):
+    count = sum(len(tiles(rows, x.device)) for rows in counts)
+    for wide in _attempts(x.dtype, want, count if want_u else None):
         found = _by_gram(x, counts, comm, want, want_u, wide)
         if found is not None:
             return found
     return _by_tsqr(x, counts, comm, want, want_u)
 
 
-def _attempts(dtype: torch.dtype, want: Truncation) -> list[bool]:
-    """Return which Gram matrices to try: in the data's precision (False), in double precision (True)."""
+def _attempts(dtype: torch.dtype, want: Truncation, count: int | None) -> list[bool]:
+    """Return which Gram matrices to try: in the data's precision (False), in double precision (True).
+
+    Where U is wanted from `count` tiles and singular values down to `rtol` of the largest would make it necessary
+    to refine it, double precision from the start is the cheaper way to the same orthogonality.
+    """
     precisions = [(False, torch.finfo(dtype).eps), (True, torch.finfo(WIDE[dtype]).eps)]
-    if WIDE[dtype] == dtype:
+    refines = count and want.rtol is not None and want.rtol**-2 > ORTHOGONALITY * count**0.5
+    if WIDE[dtype] == dtype or refines:
         precisions = precisions[1:]
     return [wide for wide, eps in precisions if want.rtol is None or want.rtol**2 >= 64 * eps]
 

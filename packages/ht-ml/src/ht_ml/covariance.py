@@ -11,18 +11,14 @@ Knows tensors and a communicator; not what the products are for.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ht_linalg.gram import add_square
 
 from .rows import Rows
 from .tiles import spans, tile_rows
-
-# NumPy recognises a product with its own transpose and does half the work. Its BLAS has threads of its
-# own, which no budget reaches: use it only where the environment has set them to one.
-_HALF_WORK = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +106,7 @@ def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
         else:
             first += weights[span] @ tile
             tile.mul_(weights[span].sqrt().unsqueeze(1))
-        _add_products(products, tile)
+        add_square(products, tile)
     first /= total
     products -= total * torch.outer(first, first)
     return total, (first + reference).cpu().numpy(), products.cpu().numpy()
-
-
-def _add_products(products: torch.Tensor, tile: torch.Tensor) -> None:
-    if _HALF_WORK and tile.device.type == "cpu":
-        values = tile.numpy()
-        with np.errstate(invalid="ignore", over="ignore"):  # refused where the merged products are looked at
-            products += torch.from_numpy(np.matmul(values.T, values))
-    else:
-        products.addmm_(tile.T, tile)
