@@ -90,7 +90,9 @@ def _named(cases: list[Case], *starts: str) -> list[Case]:
 
 
 CASES = [
-    *_named(ml.CASES, "k-means iteration", "k-means predict", "Lasso", "StandardScaler in place"),
+    *_named(
+        ml.CASES, "k-means iteration", "k-means fit", "k-means predict", "Lasso", "StandardScaler in place"
+    ),
     *_named(linalg.CASES, "hSVD"),
     Case(
         "HDF5 load",
