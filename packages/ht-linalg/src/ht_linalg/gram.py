@@ -62,19 +62,20 @@ def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
             scratch = _copied(tile, scratch, target)
             add_square(total, scratch[: tile.shape[0]])
         else:
-            scratch = x.new_empty((d, d)) if scratch is None else scratch
-            total += torch.mm(tile.mH, tile, out=scratch)
+            add_square(total, tile)
     return total
 
 
 def add_square(total: torch.Tensor, tile: torch.Tensor) -> None:
-    """Add ``tile.mH @ tile``, both of one dtype, to `total`."""
+    """Add ``tile.mH @ tile``, formed in the dtype of `tile`, to `total`."""
     if _HALF_WORK and tile.device.type == "cpu" and not tile.is_complex():
         rows = tile.detach().numpy()
         with np.errstate(invalid="ignore", over="ignore"):  # refused where the merged products are looked at
             total += torch.from_numpy(rows.T @ rows)
-    else:
+    elif tile.dtype == total.dtype:
         total.addmm_(tile.mH, tile)
+    else:
+        total += torch.mm(tile.mH, tile)
 
 
 def product(x: torch.Tensor, w: torch.Tensor, with_gram: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
