@@ -11,9 +11,9 @@ import os
 import numpy as np
 import torch
 
-# NumPy recognises a product with its own transpose and does half the work. Its BLAS has threads of its own, which
-# torch's budget does not reach: it is used only where the environment has set them to one.
-_HALF_WORK = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
+# NumPy's BLAS does half the work for a product with its own transpose and is quicker with few columns. It has threads
+# of its own, which torch's budget does not reach: it is used only where the environment has set them to one.
+_NUMPY = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"
 
 #: dtype in which sums over rows are kept.
 WIDE = {
@@ -66,9 +66,13 @@ def gram(x: torch.Tensor, wide: bool) -> torch.Tensor:
     return total
 
 
+def _is_for_numpy(x: torch.Tensor) -> bool:
+    return _NUMPY and x.device.type == "cpu" and not x.is_complex()
+
+
 def add_square(total: torch.Tensor, tile: torch.Tensor) -> None:
     """Add ``tile.mH @ tile``, formed in the dtype of `tile`, to `total`."""
-    if _HALF_WORK and tile.device.type == "cpu" and not tile.is_complex():
+    if _is_for_numpy(tile):
         rows = tile.detach().numpy()
         with np.errstate(invalid="ignore", over="ignore"):  # refused where the merged products are looked at
             total += torch.from_numpy(rows.T @ rows)
@@ -95,6 +99,10 @@ def product(x: torch.Tensor, w: torch.Tensor, with_gram: bool) -> tuple[torch.Te
     """
     r = w.shape[1]
     y = x.new_empty((x.shape[0], r))
+    if not with_gram and _is_for_numpy(x):
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.matmul(x.detach().numpy(), w.numpy(), out=y.numpy())
+        return y, None
     # BLAS kernels work on blocks of 8 columns; columns beyond the last full block cost up to twice as much
     padded = torch.nn.functional.pad(w, (0, -r % 8))
     total = x.new_zeros((padded.shape[1],) * 2, dtype=WIDE[x.dtype])
