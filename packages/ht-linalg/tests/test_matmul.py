@@ -244,7 +244,11 @@ def test_numpy_operands_on_either_side():
     a, b = np.arange(8.0).reshape(4, 2), np.arange(6.0).reshape(2, 3)
 
     def run(comm):
-        return whole(a @ ht.array(b, split=1)), whole(ht.array(a, split=0) @ b), whole(np.matmul(a, ht.array(b)))
+        return (
+            whole(a @ ht.array(b, split=1)),
+            whole(ht.array(a, split=0) @ b),
+            whole(np.matmul(a, ht.array(b))),
+        )
 
     for products in spmd(2, run):
         for product in products:
