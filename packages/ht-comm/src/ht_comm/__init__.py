@@ -36,14 +36,12 @@ __all__ = [
     "Profile",
     "Request",
     "SerialComm",
-    "Tape",
     "ThreadComm",
     "TorchComm",
     "Trace",
     "__version__",
     "checked",
     "config",
-    "dist_gradcheck",
     "get_comm",
     "install_excepthook",
     "plan_redistribution",
@@ -58,7 +56,8 @@ if is_rank():
     # Before MPI is initialised, and before anything can fail: a rank that fails early leaves the others waiting, too.
     install_excepthook()
 
-# Only on first use: MPIComm brings mpi4py, which initialises MPI; some of the others bring torch.
+# Only on first use: MPIComm brings mpi4py, which initialises MPI. Tape and dist_gradcheck need torch, so they are not
+# in `__all__`, which must work without it.
 _LAZY = {
     "MPIComm": "mpi",
     "Tape": "autograd",
