@@ -100,7 +100,7 @@ def _source_path() -> str:
 
 def _sources() -> list[str]:
     """Name and hash of every file that goes into a wheel."""
-    files = [*ROOT.glob("packages/*/src/**/*"), *ROOT.glob("packages/*/README.md")]
+    files = [*ROOT.glob("packages/*/src/**/*"), *ROOT.glob("packages/*/[A-Z]*")]  # README.md, LICENSE, ...
     files = sorted(path for path in files if path.is_file() and path.suffix != ".pyc")
     return [f"{path}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
 

@@ -41,4 +41,5 @@ def test_metadata_is_complete(wheel):
     project = tomllib.loads((ROOT / "packages" / wheel / "pyproject.toml").read_text())["project"]
     assert project["license"] == "BSD-3-Clause"
     assert (ROOT / "packages" / wheel / project["readme"]).stat().st_size > 200
+    assert (ROOT / "packages" / wheel / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert (ROOT / "packages" / wheel / "src" / wheel.replace("-", "_") / "py.typed").exists()
