@@ -133,14 +133,11 @@ def time_run(run: Run | Difference, world: Any = None, reps: int = 15, budget: f
             short.append(_time_once(run.short, world))
         return max(statistics.median(long) - statistics.median(short), 0.0) / run.steps
     first = _time_once(run, world)
-    if first < 1e-3:  # short calls: many per sample, so that the clock and the barrier do not count
-        number = 1000 if first < 1e-4 else 100
-        if world is not None:
-            number = world.bcast(number)
-        return _time_many(run, number, world)
-    count = 1 if first > 2 * budget else max(3, min(reps, int(budget / first)))
     if world is not None:
-        count = world.bcast(count)
+        first = world.bcast(first)  # clocks differ: all ranks must choose by the same one
+    if first < 1e-3:  # short calls: many per sample, so that the clock and the barrier do not count
+        return _time_many(run, 1000 if first < 1e-4 else 100, world)
+    count = 1 if first > 2 * budget else max(3, min(reps, int(budget / first)))
     return statistics.median(_time_once(run, world) for _ in range(count))
 
 
