@@ -133,3 +133,8 @@ def test_a_profile_sums_up_the_calls_of_each_line():
         "bytes",
         "call",
     ]
+
+
+def test_a_trace_made_by_hand_is_refused():
+    with pytest.raises(TypeError, match=r"use comm\.trace"), ht_comm.Trace():
+        pass

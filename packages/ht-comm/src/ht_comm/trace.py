@@ -88,13 +88,15 @@ class Trace:
         self.events.append(event)
 
     def __enter__(self) -> "Trace":
-        assert self._ledger is not None  # set by Communicator.trace, the only maker
+        if self._ledger is None:
+            raise TypeError(
+                "Trace: a trace must belong to a communicator, got one made by hand; use comm.trace()"
+            )
         self._ledger.traces.append(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        assert self._ledger is not None
-        self._ledger.traces.remove(self)
+        self._ledger.traces.remove(self)  # type: ignore[union-attr]
 
 
 class Ledger:
