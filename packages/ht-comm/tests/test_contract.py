@@ -16,12 +16,12 @@ class TestSerial(Contract):
 class TestThreads(Contract):
     """Ranks as threads."""
 
-    @pytest.fixture(params=[1, 2, 3, 4], ids="p={}".format)
+    @pytest.fixture(params=[1, 2, 3, 4, 7], ids="p={}".format)
     def run(self, request):
         return lambda body: spmd(request.param, body)
 
 
-@pytest.mark.mpi(ranks=[2, 3])
+@pytest.mark.mpi(ranks=[1, 2, 3, 4, 7])
 class TestMPI(Contract):
     """Ranks as MPI processes. (What depends on MPI at other numbers of ranks is in test_mpi.py.)"""
 

@@ -1,5 +1,6 @@
 """Test data: small whole numbers, which every element type holds exactly, in every memory layout."""
 
+import functools
 import importlib.util
 from typing import Any
 
@@ -13,12 +14,24 @@ DTYPES = (
 LAYOUTS = ("C", "F", "stepped", "sliced", "reversed")
 
 
+@functools.lru_cache(maxsize=4096)
 def block(rank: int, shape: tuple[int, ...], dtype: str = "float64") -> np.ndarray:
-    """Return what a rank holds: the same on whichever rank it is asked for. Values 0..3; bfloat16 as float32."""
-    values = np.random.default_rng([rank, *shape]).integers(0, 4, shape)
+    """Return what a rank holds: the same on whichever rank it is asked for; bfloat16 as float32. Not to be changed.
+
+    Whole numbers 0..3, from rank 4 on 0..2: the product of seven ranks still fits into the 8 digits of bfloat16.
+    """
+    stop = 4 if rank < 4 else 3
+    values = np.random.default_rng([rank, *shape]).integers(0, stop, shape)
     if dtype.startswith("complex"):
-        values = values + 1j * np.random.default_rng([rank, 1, *shape]).integers(0, 4, shape)
-    return values.astype("float32" if dtype == "bfloat16" else dtype)
+        values = values + 1j * np.random.default_rng([rank, 1, *shape]).integers(0, stop, shape)
+    values = values.astype("float32" if dtype == "bfloat16" else dtype)
+    values.flags.writeable = False
+    return values
+
+
+def cycle(counts: tuple[int, ...], p: int) -> tuple[int, ...]:
+    """Return extents for any number of ranks: those given, over and over again."""
+    return tuple(counts[rank % len(counts)] for rank in range(p))
 
 
 def split_blocks(counts: tuple[int, ...], shape: tuple[int, ...], axis: int) -> list[np.ndarray]:

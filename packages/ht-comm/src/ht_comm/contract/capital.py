@@ -5,7 +5,7 @@ import pytest
 
 from ..capital import _TABLE
 from ..operators import Op
-from .arrays import block, is_untouched
+from .arrays import block, cycle, is_untouched
 
 
 def joined(blocks: list[np.ndarray]) -> np.ndarray:
@@ -73,7 +73,7 @@ class CapitalContract:
     def test_capital_names_with_counts(self, run, library, prefix):
         def body(comm):
             p, rank = comm.size, comm.rank
-            counts = (3, 0, 1, 2)[:p]
+            counts = cycle((3, 0, 1, 2), p)
             displs = tuple(sum(counts[:r]) for r in range(p))
             blocks = [np.arange(float(n)) + 10 * r for r, n in enumerate(counts)]
             n = sum(counts)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .arrays import block, is_untouched, split_blocks
+from .arrays import block, cycle, is_untouched, split_blocks
 
 COUNTS = [(2, 2, 2, 2), (3, 0, 1, 2), (0, 0, 0, 0), (0, 5, 0, 0)]
 
@@ -73,18 +73,19 @@ class MovementContract:
     @pytest.mark.parametrize("axis", [0, 1, -1])
     def test_allgatherv_and_gatherv(self, run, library, limit, axis, counts):
         def body(comm):
-            blocks = split_blocks(counts[: comm.size], (2, 3, 4), axis % 3)
+            own = cycle(counts, comm.size)
+            blocks = split_blocks(own, (2, 3, 4), axis % 3)
             want = np.concatenate(blocks, axis)
             for layout in library.layouts:
                 x = library.make(blocks[comm.rank], layout=layout)
-                result = comm.allgatherv(x, counts[: comm.size], axis=axis)
+                result = comm.allgatherv(x, own, axis=axis)
                 np.testing.assert_array_equal(library.read(result), want)
                 out, base = library.empty(want.shape, "float64", layout)
-                assert comm.allgatherv(x, counts[: comm.size], axis=axis, out=out) is out
+                assert comm.allgatherv(x, own, axis=axis, out=out) is out
                 np.testing.assert_array_equal(library.read(out), want)
                 assert is_untouched(library, out, base)
                 root = comm.size - 1
-                result = comm.gatherv(x, counts[: comm.size], axis=axis, root=root)
+                result = comm.gatherv(x, own, axis=axis, root=root)
                 assert (result is None) == (comm.rank != root)
                 if result is not None:
                     np.testing.assert_array_equal(library.read(result), want)
@@ -97,15 +98,16 @@ class MovementContract:
     @pytest.mark.parametrize("axis", [0, 1, -1])
     def test_scatterv(self, run, library, limit, axis, counts):
         def body(comm):
-            blocks = split_blocks(counts[: comm.size], (2, 3, 4), axis % 3)
+            own = cycle(counts, comm.size)
+            blocks = split_blocks(own, (2, 3, 4), axis % 3)
             for root in {0, comm.size - 1}:
                 for layout in library.layouts:
                     whole = np.concatenate(blocks, axis)
                     x = library.make(whole, layout=layout) if comm.rank == root else None
                     like = library.make(np.zeros((2, 3, 4)))
                     for result in (
-                        comm.scatterv(x, counts[: comm.size], axis=axis, root=root),
-                        comm.scatterv(x, counts[: comm.size], axis=axis, root=root, like=like),
+                        comm.scatterv(x, own, axis=axis, root=root),
+                        comm.scatterv(x, own, axis=axis, root=root, like=like),
                     ):
                         assert library.is_same_type(result, like)
                         np.testing.assert_array_equal(library.read(result), blocks[comm.rank])

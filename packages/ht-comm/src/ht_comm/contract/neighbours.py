@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ..neighbours import plan_halo
-from .arrays import is_untouched
+from .arrays import cycle, is_untouched
 
 COUNTS = [(3, 2, 4, 3), (4, 0, 1, 2), (0, 0, 5, 0), (1, 1, 1, 1), (0, 0, 0, 0), (0, 2, 0, 7)]
 
@@ -27,7 +27,7 @@ class NeighbourContract:
     @pytest.mark.parametrize("periodic", [False, True], ids=["open", "periodic"])
     def test_halo(self, run, library, limit, counts, periodic):
         def body(comm):
-            own = counts[: comm.size]
+            own = cycle(counts, comm.size)
             n, start = sum(own), sum(own[: comm.rank])
             whole = np.arange(n * 6.0).reshape(n, 2, 3)
             for axis in (0, 1, -1):
@@ -94,7 +94,7 @@ class NeighbourContract:
     @pytest.mark.parametrize("axis", [0, 1, -1])
     def test_ring_of_blocks(self, run, library, limit, counts, axis):
         def body(comm):
-            own = counts[: comm.size]
+            own = cycle(counts, comm.size)
             blocks = [
                 np.moveaxis(np.arange(6.0 * n).reshape(n, 2, 3) + 100 * r, 0, axis) for r, n in enumerate(own)
             ]
@@ -126,7 +126,7 @@ class NeighbourContract:
 
     def test_ring_is_one_event(self, run):
         def body(comm):
-            counts = (3, 0, 2, 1)[: comm.size]
+            counts = cycle((3, 0, 2, 1), comm.size)
             with comm.trace() as t:
                 for _ in comm.ring(np.ones(counts[comm.rank]), counts):
                     pass

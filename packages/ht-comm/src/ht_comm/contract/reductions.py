@@ -6,7 +6,7 @@ import operator
 import numpy as np
 import pytest
 
-from .arrays import block, is_untouched, slices_of
+from .arrays import block, cycle, is_untouched, slices_of
 
 SHAPES = [(), (1,), (0,), (7,), (3, 4), (2, 0, 3), (2, 3, 5)]
 ON_BOOL = {
@@ -218,7 +218,7 @@ class ReductionContract:
     def test_moments_equal_those_of_all_rows(self, run, library, limit, rows):
         def body(comm):
             d = rows
-            counts = [3, 0, 5, 1][: comm.size]
+            counts = cycle((3, 0, 5, 1), comm.size)
             everything = np.random.default_rng(d).normal(1e3, 1.0, (sum(counts), d))
             start = sum(counts[: comm.rank])
             own = np.stack([moments(everything[start : start + counts[comm.rank]])] * 2)
@@ -264,7 +264,8 @@ class ReductionContract:
     @pytest.mark.parametrize("axis", [0, 1, -1])
     def test_reduce_scatterv(self, run, library, limit, axis):
         def body(comm):
-            for counts in ((2,) * comm.size, (0, 3, 1, 2)[: comm.size], (0, 0, 0, 5)[-comm.size :]):
+            p = comm.size
+            for counts in ((2,) * p, cycle((0, 3, 1, 2), p), (0,) * (p - 1) + (5,)):
                 shape = [2, 3, 4]
                 shape[axis] = sum(counts)
                 blocks = [block(rank, tuple(shape)) for rank in range(comm.size)]
@@ -284,7 +285,7 @@ class ReductionContract:
 
     def test_reduce_scatterv_of_every_dtype(self, run, library):
         def body(comm):
-            counts = (0, 3, 1, 2)[: comm.size]
+            counts = cycle((0, 3, 1, 2), comm.size)
             start, stop = sum(counts[: comm.rank]), sum(counts[: comm.rank + 1])
             for dtype in library.dtypes:
                 blocks = [block(rank, (sum(counts),), dtype) for rank in range(comm.size)]
