@@ -144,6 +144,11 @@ class NumpyKind:
         return x[(slice(None),) * axis + (slice(start, start + count),)]
 
     @staticmethod
+    def flip(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        """Return the elements in reverse order along `axes`, perhaps as a view."""
+        return np.flip(x, axes)
+
+    @staticmethod
     def is_same_memory(x: np.ndarray, y: np.ndarray) -> bool:
         """Tell whether two arrays of equal shape and type are the same elements."""
         pointers = (each.__array_interface__["data"][0] for each in (x, y))
@@ -237,6 +242,11 @@ class TorchKind:
     def narrow(x: Array, axis: int, start: int, count: int) -> Array:
         """Return the view ``start .. start + count`` along an axis."""
         return x.narrow(axis, start, count)
+
+    @staticmethod
+    def flip(x: Array, axes: tuple[int, ...]) -> Array:
+        """Return the elements in reverse order along `axes`, perhaps as a view."""
+        return x.flip(axes)
 
     @staticmethod
     def is_same_memory(x: Array, y: Array) -> bool:

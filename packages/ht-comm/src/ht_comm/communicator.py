@@ -10,7 +10,7 @@ counts, the size of the communicator and `config`. Strides decide only how a ran
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import config
@@ -165,6 +165,45 @@ class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, 
         from .redistribute import execute  # the engine builds on this class
 
         return execute(self, x, plan, out)
+
+    @traced
+    def exchange(self, sends: Iterable[tuple], receives: Iterable[tuple]) -> None:
+        """Exchange pieces of arrays between any ranks: what `redistribute` does, for pieces that the caller planned.
+
+        Parameters
+        ----------
+        sends : iterable of (dest, array)
+            What this rank gives to each rank, itself included; any strides, any number of pieces for a rank.
+        receives : iterable of (source, array[, flip[, dtype]])
+            Where what comes from each rank is written, any strides. The pieces between two ranks are named in the
+            same order at both ends and have the same shapes. `flip` are axes along which a piece is written in reverse
+            order; `dtype` is the type it is sent in, if that is not the type of the array.
+
+        Distribution
+        ------------
+        Collective. One message for each piece between two ranks (one for each half of `config.chunk_bytes`). Scratch
+        of at most two times `config.chunk_bytes`.
+
+        Raises
+        ------
+        ValueError
+            If a rank is out of range, a piece cannot be written, or what a rank keeps does not match.
+        TypeError
+            If a piece is no array of a dtype that can travel.
+
+        Examples
+        --------
+        >>> import numpy as np, ht_comm
+        >>> comm = ht_comm.get_comm()
+        >>> right, left = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
+        >>> out = np.empty(2)
+        >>> comm.exchange([(right, np.array([1.0, 2.0]))], [(left, out, (0,))])
+        >>> out.tolist()
+        [2.0, 1.0]
+        """
+        from .redistribute import exchange  # the engine builds on this class
+
+        exchange(self, sends, receives)
 
     def trace(self) -> Trace:
         """Return a context manager that counts the calls and bytes of this rank.

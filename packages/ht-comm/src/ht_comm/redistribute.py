@@ -23,8 +23,8 @@ from itertools import pairwise
 from typing import Any
 
 from . import config
-from .buffers import Array, Kind, check_target, inspect
-from .dtypes import DType
+from .buffers import Array, Kind, check_target, check_writable, inspect
+from .dtypes import DType, find_dtype
 from .movement import TAG_REDISTRIBUTE
 from .point_to_point import wait_all
 from .pool import Scratch
@@ -32,6 +32,8 @@ from .pool import Scratch
 Box = tuple[tuple[int, int], ...]
 Placement = tuple[Box, ...]
 Piece = tuple[int, Box]  # the other rank, and what is exchanged with it
+
+TILE_BYTES = 2**20  # what stays on a rank is reversed in tiles that stay in its cache
 
 
 class Plan:
@@ -386,9 +388,43 @@ def execute(comm: Any, x: Array, plan: Plan, out: Array | None = None) -> Array:
         out = kind.empty(_shape(dst), x)
     else:
         check_target("redistribute", "out", out, kind, dtype, _shape(dst))
-    engine = _Engine(comm, kind, dtype, _without_graph(x), src, _without_graph(out), dst)
-    engine.run(plan.receives(comm.rank), plan.sends(comm.rank), plan.own(comm.rank))
+    x, target, rank = _without_graph(x), _without_graph(out), comm.rank
+    outgoing = [_Part(dest, _view(x, src, box), kind, dtype) for dest, box in plan.sends(rank)]
+    incoming = [_Part(source, _view(target, dst, box), kind, dtype) for source, box in plan.receives(rank)]
+    own = plan.own(rank)
+    kept = [] if own is None else [(_view(x, src, own), _Part(rank, _view(target, dst, own), kind, dtype))]
+    _Engine(comm).run(incoming, outgoing, kept)
     return out
+
+
+def exchange(comm: Any, sends: Iterable[tuple], receives: Iterable[tuple]) -> None:
+    """Exchange pieces of arrays between ranks; the body of `Communicator.exchange`, which has the parameters."""
+    outgoing = [_make_part("sends", comm, *each) for each in sends]
+    incoming = [_make_part("receives", comm, *each) for each in receives]
+    for part in incoming:
+        check_writable("exchange", "receives", part.view, part.kind)
+    incoming.sort(key=lambda part: (comm.rank - part.peer) % comm.size)
+    outgoing.sort(key=lambda part: (part.peer - comm.rank) % comm.size)
+    own = [part.view for part in outgoing if part.peer == comm.rank]
+    kept = [part for part in incoming if part.peer == comm.rank]
+    if [tuple(x.shape) for x in own] != [tuple(part.view.shape) for part in kept]:
+        raise ValueError(
+            f"exchange: sends must have what receives expects from rank {comm.rank} itself, got shapes "
+            f"{[tuple(x.shape) for x in own]} for {[tuple(part.view.shape) for part in kept]}"
+        )
+    _Engine(comm).run(incoming[len(kept) :], outgoing[len(own) :], list(zip(own, kept)))
+
+
+def _make_part(
+    argument: str, comm: Any, peer: int, x: Array, flip: tuple[int, ...] = (), dtype: Any = None
+) -> "_Part":
+    kind, own = inspect("exchange", argument, x)
+    if not 0 <= peer < comm.size:
+        raise ValueError(f"exchange: {argument} must name ranks in [0, {comm.size}), got {peer!r}")
+    travels = own if dtype is None else find_dtype(dtype)
+    if travels is None:
+        raise TypeError(f"exchange: {argument} must have a dtype that travels, got {dtype!r}")
+    return _Part(peer, _without_graph(x), kind, travels, tuple(flip), travels is not own)
 
 
 def _shape(box: Box) -> tuple[int, ...]:
@@ -407,20 +443,63 @@ def _view(x: Array, held: Box, box: Box) -> Array:
     return x[index]
 
 
-class _Engine:
-    """One execution of a plan on one rank."""
+class _Part:
+    """What one rank gives to another or gets from it: the elements of `view` in C order, as `dtype`.
 
-    def __init__(self, comm: Any, kind: Kind, dtype: DType, x: Array, src: Box, out: Array, dst: Box) -> None:
-        self.comm = comm
+    Elements that arrive are placed in reverse order along the axes `flip`, and converted if `view` has another type.
+    """
+
+    __slots__ = ("converts", "dtype", "flip", "kind", "peer", "view")
+
+    def __init__(
+        self,
+        peer: int,
+        view: Array,
+        kind: Kind,
+        dtype: DType,
+        flip: tuple[int, ...] = (),
+        converts: bool = False,
+    ) -> None:
+        self.peer = peer
+        self.view = view
         self.kind = kind
         self.dtype = dtype
-        self.x = x
-        self.src = src
-        self.out = out
-        self.dst = dst
+        self.flip = flip
+        self.converts = converts
 
-    def run(self, receives: list[Piece], sends: list[Piece], own: Box | None) -> None:
-        """Exchange all pieces, keeping at most `config.chunk_bytes` under way in each direction.
+    @property
+    def box(self) -> Box:
+        return tuple((0, extent) for extent in self.view.shape)
+
+    def cut(self, box: Box) -> Array:
+        """Return the view of a box that counts from the far end along the axes `flip`."""
+        index = [slice(*interval) for interval in box]
+        for axis in self.flip:
+            extent, (start, stop) = self.view.shape[axis], box[axis]
+            index[axis] = slice(extent - stop, extent - start)
+        return self.view[tuple(index)]
+
+    def place(self, view: Array, x: Array) -> None:
+        """Set a cut to elements that arrived."""
+        self.kind.copy(view, self.kind.flip(x, self.flip) if self.flip else x)
+
+    def keep(self, x: Array) -> None:
+        """Take all elements from an array of this rank; reversed ones by tiles, as reversing may need a copy."""
+        if not self.flip:
+            self.kind.copy(self.view, x)
+            return
+        for box in cut_box(self.box, max(TILE_BYTES // self.dtype.itemsize, 1)):
+            self.place(self.cut(box), x[tuple(slice(*interval) for interval in box)])
+
+
+class _Engine:
+    """One exchange, seen from one rank."""
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm
+
+    def run(self, receives: list[_Part], sends: list[_Part], kept: list[tuple[Array, _Part]]) -> None:
+        """Exchange all parts, in ring order, keeping at most `config.chunk_bytes` under way in each direction.
 
         Chunks have keys (ring distance, number in the pair) that are the same at both ends. Each rank posts
         its chunks in the order of keys and waits for the smallest one posted. The smallest chunk that is
@@ -428,52 +507,50 @@ class _Engine:
         window.
         """
         rank, size = self.comm.rank, self.comm.size
-        incoming = _Lane(
-            self._chunks((((rank - peer) % size, peer, box) for peer, box in receives)), self._receive
-        )
-        outgoing = _Lane(self._chunks((((peer - rank) % size, peer, box) for peer, box in sends)), self._send)
+        incoming = _Lane(self._chunks(((rank - part.peer) % size, part) for part in receives), self._receive)
+        outgoing = _Lane(self._chunks(((part.peer - rank) % size, part) for part in sends), self._send)
         incoming.fill()
         outgoing.fill()
-        if own is not None:  # while the first chunks travel
-            self.kind.copy(_view(self.out, self.dst, own), _view(self.x, self.src, own))
+        for x, part in kept:  # while the first chunks travel
+            part.keep(x)
         while incoming.flying or outgoing.flying:
             lane = incoming if incoming.key <= outgoing.key else outgoing
             lane.finish_first()
             lane.fill()
 
-    def _chunks(self, pieces: Iterable[tuple[int, int, Box]]) -> Iterator[tuple[tuple, int, Box, int]]:
-        """Yield (key, peer, box, bytes) of the chunks of pieces (ring distance, peer, box)."""
-        itemsize = self.dtype.itemsize
-        limit = chunk_limit(itemsize)
+    @staticmethod
+    def _chunks(parts: Iterable[tuple[int, _Part]]) -> Iterator[tuple[tuple, _Part, Box, int]]:
+        """Yield (key, part, box, bytes) of the chunks of (ring distance, part)."""
         number, last = 0, None  # counted for each pair, whose chunks come in the same order at both ends
-        for distance, peer, piece in pieces:
+        for distance, part in parts:
+            itemsize = part.dtype.itemsize
             if distance != last:
                 number, last = 0, distance
-            for box in cut_box(piece, limit):
-                yield (distance, number), peer, box, volume(box) * itemsize
+            for box in cut_box(part.box, chunk_limit(itemsize)):
+                yield (distance, number), part, box, volume(box) * itemsize
                 number += 1
 
-    def _send(self, peer: int, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
-        view = _view(self.x, self.src, box)
-        if self.kind.is_direct(view):
-            return self.comm._isend_slices(self.kind.buffer(view, self.dtype), peer, TAG_REDISTRIBUTE), None
-        scratch = Scratch(_shape(box), self.kind, self.dtype)
-        self.kind.copy(scratch.array, view)
-        buffer = self.kind.buffer(scratch.array, self.dtype)
-        return self.comm._isend_slices(buffer, peer, TAG_REDISTRIBUTE), scratch.release
+    def _send(self, part: _Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
+        view, kind = part.cut(box), part.kind
+        if kind.is_direct(view):
+            return self.comm._isend_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
+        scratch = Scratch(_shape(box), kind, part.dtype)
+        kind.copy(scratch.array, view)
+        buffer = kind.buffer(scratch.array, part.dtype)
+        return self.comm._isend_slices(buffer, part.peer, TAG_REDISTRIBUTE), scratch.release
 
-    def _receive(self, peer: int, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
-        view = _view(self.out, self.dst, box)
-        if self.kind.is_direct(view):
-            return self.comm._irecv_slices(self.kind.buffer(view, self.dtype), peer, TAG_REDISTRIBUTE), None
-        scratch = Scratch(_shape(box), self.kind, self.dtype)
-        buffer = self.kind.buffer(scratch.array, self.dtype)
+    def _receive(self, part: _Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
+        view, kind = part.cut(box), part.kind
+        if not part.flip and not part.converts and kind.is_direct(view):
+            return self.comm._irecv_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
+        scratch = Scratch(_shape(box), kind, part.dtype)
+        buffer = kind.buffer(scratch.array, part.dtype)
 
         def bring_home() -> None:
-            self.kind.copy(view, scratch.array)
+            part.place(view, scratch.array)
             scratch.release()
 
-        return self.comm._irecv_slices(buffer, peer, TAG_REDISTRIBUTE), bring_home
+        return self.comm._irecv_slices(buffer, part.peer, TAG_REDISTRIBUTE), bring_home
 
 
 class _Lane:
@@ -494,10 +571,10 @@ class _Lane:
     def fill(self) -> None:
         """Post chunks while the window of `config.chunk_bytes` has room."""
         while self._next is not None:
-            key, peer, box, nbytes = self._next
+            key, part, box, nbytes = self._next
             if self.flying and self._load + nbytes > config.chunk_bytes:
                 return
-            handles, finish = self._start(peer, box)
+            handles, finish = self._start(part, box)
             self.flying.append((key, nbytes, handles, finish))
             self._load += nbytes
             self._next = next(self._chunks, None)
