@@ -24,7 +24,7 @@ def expected(source, rank):
 @pytest.mark.parametrize("chunk", [16, 48, 2**20])
 def test_pieces_arrive(make, flip, chunk, monkeypatch):
     monkeypatch.setattr(ht_comm.config, "chunk_bytes", chunk)
-    monkeypatch.setattr(ht_comm.redistribute, "TILE_BYTES", chunk)
+    monkeypatch.setattr(ht_comm.pieces, "TILE_BYTES", chunk)
 
     def run(comm):
         outs = [make(np.full((comm.rank + 1, 3), -1.0)).T for _ in range(comm.size)]

@@ -86,6 +86,16 @@ class NumpyKind:
         return x
 
     @staticmethod
+    def is_plain(x: np.ndarray) -> bool:
+        """Tell whether the memory of `x`, with its strides, is its elements, in host memory."""
+        return True
+
+    @staticmethod
+    def address(x: np.ndarray) -> int:
+        """Return where the first element is."""
+        return x.__array_interface__["data"][0]
+
+    @staticmethod
     def is_direct(x: np.ndarray) -> bool:
         """Tell whether the memory of `x` is its elements in C order, in host memory."""
         return x.flags.c_contiguous
@@ -183,6 +193,16 @@ class TorchKind:
         if x.is_neg():
             x = x.resolve_neg()
         return x.resolve_conj() if x.is_conj() else x
+
+    @staticmethod
+    def is_plain(x: Array) -> bool:
+        """Tell whether the memory of `x`, with its strides, is its elements, in host memory."""
+        return x.is_cpu and not device.stage_all and not x.is_conj() and not x.is_neg()
+
+    @staticmethod
+    def address(x: Array) -> int:
+        """Return where the first element is."""
+        return x.data_ptr()
 
     @staticmethod
     def is_direct(x: Array) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from . import config
 from .buffers import Array, Buffer
 from .capital import Capital
+from .cma import Peers, probe
 from .errors import CommError
 from .movement import Movement
 from .neighbours import Neighbours
@@ -59,6 +60,7 @@ class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, 
     rank: int
     size: int
     handle: Any
+    _has_processes = False  # whether each rank is a process of its own, whose memory others might read
 
     def __init__(self, rank: int, size: int, handle: Any = None, ledger: Ledger | None = None) -> None:
         self.rank = rank
@@ -66,7 +68,9 @@ class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, 
         self.handle = handle
         self._ledger = Ledger() if ledger is None else ledger
         self._node: Communicator | None = None
-        # None until asked for; then a tuple, as most ranks of most nodes are in no group of leaders
+        # None until asked for; then a tuple, as it may be that not all ranks can read each other
+        self._peers: tuple[Peers | None] | None = None
+        # As above: most ranks of most nodes are in no group of leaders
         self._leaders: tuple[Communicator | None] | None = None
 
     # ----- life cycle
@@ -241,6 +245,14 @@ class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, 
         return Profile(_ledger=self._ledger, _comm=self)
 
     # ----- checks shared by the collectives
+
+    def _find_peers(self) -> Peers | None:
+        """Return what is needed to read the memory of the other ranks, None if not all can. Collective at first."""
+        if config.cma == "0" or not self._has_processes:
+            return None
+        if self._peers is None:
+            self._peers = (probe(self),)
+        return self._peers[0]
 
     def _check_root(self, where: str, root: int) -> None:
         if not 0 <= root < self.size:

@@ -40,6 +40,17 @@ chunk_bytes: int = _bytes_from_environment("HT_COMM_CHUNK_BYTES", 8 * 2**20)
 """Size of one scratch buffer of the redistribution engine, which holds two of them."""
 
 
+read_bytes: int = _bytes_from_environment("HT_COMM_READ_BYTES", 2**18)
+"""Where so many bytes or more per rank change place, the ranks of one node read each other's memory; see `cma`."""
+
+cma: str = os.environ.get("HT_COMM_CMA", "auto")
+"""Whether ranks may read each other's memory: ``auto``, where the system lets them; ``0``, never; ``1``, as ``auto``,
+and this process gives its consent where the system asks for it (Yama)."""
+
+if cma not in ("auto", "0", "1"):
+    raise ValueError(f"config: HT_COMM_CMA must be auto, 0 or 1, got {cma!r}")
+
+
 def _check_value(name: str, value: Any) -> Any:
     if name == "check" and value not in (False, True, "calls"):
         raise ValueError(f"config: check must be False, True or 'calls', got {value!r}")

@@ -215,6 +215,8 @@ class MPIComm(Communicator):
         Stays the caller's: it is not freed here. Making the object is collective over it.
     """
 
+    _has_processes = True
+
     def __init__(
         self, handle: MPI.Intracomm, *, _ledger: Ledger | None = None, _is_owner: bool = False
     ) -> None:

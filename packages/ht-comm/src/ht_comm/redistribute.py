@@ -15,25 +15,20 @@ know.
 """
 
 import functools
-import math
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 from . import config
-from .buffers import Array, Kind, check_target, check_writable, inspect
-from .dtypes import DType, find_dtype
-from .movement import TAG_REDISTRIBUTE
-from .point_to_point import wait_all
-from .pool import Scratch
+from .boxes import Box, chunk_limit, cut_box, intersect, shape_of, subtract, volume
+from .buffers import Array, check_target, check_writable, inspect
+from .cma import Block, Peers, block_of, find_runs, is_worth_reading
+from .dtypes import find_dtype
+from .pieces import Engine, Part
 
-Box = tuple[tuple[int, int], ...]
 Placement = tuple[Box, ...]
 Piece = tuple[int, Box]  # the other rank, and what is exchanged with it
-
-TILE_BYTES = 2**20  # what stays on a rank is reversed in tiles that stay in its cache
 
 
 class Plan:
@@ -47,13 +42,14 @@ class Plan:
         Number of ranks.
     """
 
-    __slots__ = ("_assigned", "_partition", "_receives", "_sends", "dst", "size", "src")
+    __slots__ = ("_assigned", "_moved", "_partition", "_receives", "_sends", "dst", "size", "src")
 
     def __init__(self, src: Placement, dst: Placement) -> None:
         _check_placements(src, dst)
         self.src = src
         self.dst = dst
         self.size = len(src)
+        self._moved: int | None = None
         self._sends: dict[int, list[Piece]] = {}
         self._receives: dict[int, list[Piece]] = {}
         # Placements made by a layout need O(p) work per rank and never the table of all pairs.
@@ -122,6 +118,14 @@ class Plan:
         """Return the bytes a rank sends to others, for elements of `itemsize` bytes."""
         return itemsize * sum(volume(box) for _, box in self.sends(rank))
 
+    def moved(self) -> int:
+        """Return the number of elements that some rank sends to another."""
+        if self._moved is None:
+            ranks = range(self.size)
+            kept = sum(volume(own) for rank in ranks if (own := self.own(rank)) is not None)
+            self._moved = sum(map(volume, self.dst)) - kept
+        return self._moved
+
     def __repr__(self) -> str:
         return f"Plan(src={self.src}, dst={self.dst})"
 
@@ -180,78 +184,6 @@ def _as_placement(argument: str, boxes: Any) -> Placement:
             f"plan_redistribution: {argument} must be a tuple over ranks of boxes, each a tuple over axes of "
             f"(start, stop), got {boxes!r}"
         ) from None
-
-
-# ----- boxes
-
-
-def volume(box: Box) -> int:
-    """Return the number of elements of a box."""
-    return math.prod(stop - start for start, stop in box)
-
-
-def intersect(a: Box, b: Box) -> Box | None:
-    """Return the common part of two boxes, None if it is empty."""
-    common = []
-    for (a_start, a_stop), (b_start, b_stop) in zip(a, b):
-        start = a_start if a_start > b_start else b_start
-        stop = a_stop if a_stop < b_stop else b_stop
-        if start >= stop:
-            return None
-        common.append((start, stop))
-    return tuple(common)
-
-
-def subtract(box: Box, hole: Box | None) -> list[Box]:
-    """Return disjoint boxes that make up `box` without `hole`, which lies within it (None: nothing)."""
-    if hole is None:
-        return [box]
-    rest = []
-    for axis, ((start, stop), (hole_start, hole_stop)) in enumerate(zip(box, hole)):
-        # Axes before this one are already narrowed to the hole, so the slabs do not overlap.
-        for slab in ((start, hole_start), (hole_stop, stop)):
-            if slab[0] < slab[1]:
-                rest.append((*hole[:axis], slab, *box[axis + 1 :]))
-    return rest
-
-
-def cut_box(box: Box, limit: int) -> Iterator[Box]:
-    """Cut a box into boxes of at most `limit` elements (at least one), in C order.
-
-    The cut is along the first axis whose rows fit, so that a piece has the longest possible runs of memory on
-    both sides; pieces along it are equally long, hence at least half full.
-    """
-    total = volume(box)
-    if total == 0:
-        return
-    if total <= limit:
-        yield box
-        return
-    row, axis = total, -1
-    while row > limit:
-        axis += 1
-        row //= box[axis][1] - box[axis][0]
-    start, stop = box[axis]
-    parts = -(-(stop - start) // max(limit // row, 1))
-    marks = [start + (stop - start) * i // parts for i in range(parts + 1)]
-    for lead in _indices(box[:axis]):
-        for a, b in pairwise(marks):
-            yield (*lead, (a, b), *box[axis + 1 :])
-
-
-def _indices(box: Box) -> Iterator[Box]:
-    """Yield the boxes of one element each that make up a box, in C order."""
-    if not box:
-        yield ()
-        return
-    for lead in _indices(box[:-1]):
-        for i in range(*box[-1]):
-            yield (*lead, (i, i + 1))
-
-
-def chunk_limit(itemsize: int) -> int:
-    """Return the most elements of a chunk: half a window, so that one travels while one is packed."""
-    return max(config.chunk_bytes // 2 // itemsize, 1)
 
 
 # ----- planning
@@ -380,21 +312,73 @@ def execute(comm: Any, x: Array, plan: Plan, out: Array | None = None) -> Array:
     if plan.size != comm.size:
         raise ValueError(f"redistribute: plan must be for {comm.size} ranks, got one for {plan.size}")
     src, dst = plan.src[comm.rank], plan.dst[comm.rank]
-    if tuple(x.shape) != _shape(src):
+    if tuple(x.shape) != shape_of(src):
         raise ValueError(
-            f"redistribute: x must have shape {_shape(src)} on rank {comm.rank}, got {tuple(x.shape)}"
+            f"redistribute: x must have shape {shape_of(src)} on rank {comm.rank}, got {tuple(x.shape)}"
         )
     if out is None:
-        out = kind.empty(_shape(dst), x)
+        out = kind.empty(shape_of(dst), x)
     else:
-        check_target("redistribute", "out", out, kind, dtype, _shape(dst))
+        check_target("redistribute", "out", out, kind, dtype, shape_of(dst))
     x, target, rank = _without_graph(x), _without_graph(out), comm.rank
-    outgoing = [_Part(dest, _view(x, src, box), kind, dtype) for dest, box in plan.sends(rank)]
-    incoming = [_Part(source, _view(target, dst, box), kind, dtype) for source, box in plan.receives(rank)]
+    outgoing = [Part(dest, _view(x, src, box), kind, dtype) for dest, box in plan.sends(rank)]
+    incoming = [Part(source, _view(target, dst, box), kind, dtype) for source, box in plan.receives(rank)]
     own = plan.own(rank)
-    kept = [] if own is None else [(_view(x, src, own), _Part(rank, _view(target, dst, own), kind, dtype))]
-    _Engine(comm).run(incoming, outgoing, kept)
+    kept = [] if own is None else [(_view(x, src, own), Part(rank, _view(target, dst, own), kind, dtype))]
+    peers = None
+    if plan.moved() * dtype.itemsize >= config.read_bytes * comm.size:
+        peers = comm._find_peers()
+    if peers is None:
+        Engine(comm).run(incoming, outgoing, kept)
+    else:
+        _read(comm, peers, x, plan, incoming, outgoing, kept)
     return out
+
+
+def _read(
+    comm: Any,
+    peers: Peers,
+    x: Array,
+    plan: Plan,
+    incoming: list[Part],
+    outgoing: list[Part],
+    kept: list[tuple[Array, Part]],
+) -> None:
+    """Carry out a plan by reading the memory of other ranks where that is worth it, else by messages.
+
+    Both ends decide alike, from the sender's address and strides. Should a read fail on any rank, all learn of it and
+    messages follow: nothing that is read has been changed.
+    """
+    rank, engine = comm.rank, Engine(comm)
+    kind, dtype = inspect("redistribute", "x", x)
+    blocks = peers.describe(block_of(x, kind, dtype.itemsize), x.ndim)
+
+    def lie(source: int, box: Box) -> Block | None:
+        """Return where the elements of a box lie in the memory of a rank, if they can be read there."""
+        whole = blocks[source]
+        if whole is None:
+            return None
+        start = tuple(a - origin for (a, _), (origin, _) in zip(box, plan.src[source]))
+        runs = find_runs(whole, start, shape_of(box), dtype.itemsize)
+        return Block(runs.address, whole.strides) if is_worth_reading(runs) else None
+
+    reads = [(part, lie(source, box)) for part, (source, box) in zip(incoming, plan.receives(rank))]
+    gives = [(part, lie(rank, box)) for part, (_, box) in zip(outgoing, plan.sends(rank))]
+    engine.run([part for part, at in reads if not at], [part for part, at in gives if not at], kept)
+    is_done = True
+    try:
+        for part, at in reads:
+            if at:
+                part.take(peers.pids[part.peer], at)
+    except OSError:
+        is_done = False
+    given = [part for part, at in gives if at]
+    if not peers.agree(is_done):
+        comm._peers = (None,)
+        engine.run([part for part, at in reads if at], given, [])
+    elif comm._ledger.traces:  # counted as the messages they replace
+        for _, _, _, nbytes in engine.chunks(enumerate(given)):
+            comm._ledger.add(nbytes)
 
 
 def exchange(comm: Any, sends: Iterable[tuple], receives: Iterable[tuple]) -> None:
@@ -412,23 +396,19 @@ def exchange(comm: Any, sends: Iterable[tuple], receives: Iterable[tuple]) -> No
             f"exchange: sends must have what receives expects from rank {comm.rank} itself, got shapes "
             f"{[tuple(x.shape) for x in own]} for {[tuple(part.view.shape) for part in kept]}"
         )
-    _Engine(comm).run(incoming[len(kept) :], outgoing[len(own) :], list(zip(own, kept)))
+    Engine(comm).run(incoming[len(kept) :], outgoing[len(own) :], list(zip(own, kept)))
 
 
 def _make_part(
     argument: str, comm: Any, peer: int, x: Array, flip: tuple[int, ...] = (), dtype: Any = None
-) -> "_Part":
+) -> Part:
     kind, own = inspect("exchange", argument, x)
     if not 0 <= peer < comm.size:
         raise ValueError(f"exchange: {argument} must name ranks in [0, {comm.size}), got {peer!r}")
     travels = own if dtype is None else find_dtype(dtype)
     if travels is None:
         raise TypeError(f"exchange: {argument} must have a dtype that travels, got {dtype!r}")
-    return _Part(peer, _without_graph(x), kind, travels, tuple(flip), travels is not own)
-
-
-def _shape(box: Box) -> tuple[int, ...]:
-    return tuple(stop - start for start, stop in box)
+    return Part(peer, _without_graph(x), kind, travels, tuple(flip), travels is not own)
 
 
 def _without_graph(x: Array) -> Array:
@@ -441,148 +421,3 @@ def _view(x: Array, held: Box, box: Box) -> Array:
         return x
     index = tuple(slice(start - origin, stop - origin) for (start, stop), (origin, _) in zip(box, held))
     return x[index]
-
-
-class _Part:
-    """What one rank gives to another or gets from it: the elements of `view` in C order, as `dtype`.
-
-    Elements that arrive are placed in reverse order along the axes `flip`, and converted if `view` has another type.
-    """
-
-    __slots__ = ("converts", "dtype", "flip", "kind", "peer", "view")
-
-    def __init__(
-        self,
-        peer: int,
-        view: Array,
-        kind: Kind,
-        dtype: DType,
-        flip: tuple[int, ...] = (),
-        converts: bool = False,
-    ) -> None:
-        self.peer = peer
-        self.view = view
-        self.kind = kind
-        self.dtype = dtype
-        self.flip = flip
-        self.converts = converts
-
-    @property
-    def box(self) -> Box:
-        return tuple((0, extent) for extent in self.view.shape)
-
-    def cut(self, box: Box) -> Array:
-        """Return the view of a box that counts from the far end along the axes `flip`."""
-        index = [slice(*interval) for interval in box]
-        for axis in self.flip:
-            extent, (start, stop) = self.view.shape[axis], box[axis]
-            index[axis] = slice(extent - stop, extent - start)
-        return self.view[tuple(index)]
-
-    def place(self, view: Array, x: Array) -> None:
-        """Set a cut to elements that arrived."""
-        self.kind.copy(view, self.kind.flip(x, self.flip) if self.flip else x)
-
-    def keep(self, x: Array) -> None:
-        """Take all elements from an array of this rank; reversed ones by tiles, as reversing may need a copy."""
-        if not self.flip:
-            self.kind.copy(self.view, x)
-            return
-        for box in cut_box(self.box, max(TILE_BYTES // self.dtype.itemsize, 1)):
-            self.place(self.cut(box), x[tuple(slice(*interval) for interval in box)])
-
-
-class _Engine:
-    """One exchange, seen from one rank."""
-
-    def __init__(self, comm: Any) -> None:
-        self.comm = comm
-
-    def run(self, receives: list[_Part], sends: list[_Part], kept: list[tuple[Array, _Part]]) -> None:
-        """Exchange all parts, in ring order, keeping at most `config.chunk_bytes` under way in each direction.
-
-        Chunks have keys (ring distance, number in the pair) that are the same at both ends. Each rank posts
-        its chunks in the order of keys and waits for the smallest one posted. The smallest chunk that is
-        unfinished anywhere is therefore posted at both ends and completes: no dead-lock, whatever the
-        window.
-        """
-        rank, size = self.comm.rank, self.comm.size
-        incoming = _Lane(self._chunks(((rank - part.peer) % size, part) for part in receives), self._receive)
-        outgoing = _Lane(self._chunks(((part.peer - rank) % size, part) for part in sends), self._send)
-        incoming.fill()
-        outgoing.fill()
-        for x, part in kept:  # while the first chunks travel
-            part.keep(x)
-        while incoming.flying or outgoing.flying:
-            lane = incoming if incoming.key <= outgoing.key else outgoing
-            lane.finish_first()
-            lane.fill()
-
-    @staticmethod
-    def _chunks(parts: Iterable[tuple[int, _Part]]) -> Iterator[tuple[tuple, _Part, Box, int]]:
-        """Yield (key, part, box, bytes) of the chunks of (ring distance, part)."""
-        number, last = 0, None  # counted for each pair, whose chunks come in the same order at both ends
-        for distance, part in parts:
-            itemsize = part.dtype.itemsize
-            if distance != last:
-                number, last = 0, distance
-            for box in cut_box(part.box, chunk_limit(itemsize)):
-                yield (distance, number), part, box, volume(box) * itemsize
-                number += 1
-
-    def _send(self, part: _Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
-        view, kind = part.cut(box), part.kind
-        if kind.is_direct(view):
-            return self.comm._isend_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
-        scratch = Scratch(_shape(box), kind, part.dtype)
-        kind.copy(scratch.array, view)
-        buffer = kind.buffer(scratch.array, part.dtype)
-        return self.comm._isend_slices(buffer, part.peer, TAG_REDISTRIBUTE), scratch.release
-
-    def _receive(self, part: _Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
-        view, kind = part.cut(box), part.kind
-        if not part.flip and not part.converts and kind.is_direct(view):
-            return self.comm._irecv_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
-        scratch = Scratch(_shape(box), kind, part.dtype)
-        buffer = kind.buffer(scratch.array, part.dtype)
-
-        def bring_home() -> None:
-            part.place(view, scratch.array)
-            scratch.release()
-
-        return self.comm._irecv_slices(buffer, part.peer, TAG_REDISTRIBUTE), bring_home
-
-
-class _Lane:
-    """The chunks of one direction: those under way, oldest first, and those still to be posted."""
-
-    def __init__(self, chunks: Iterator, start: Callable) -> None:
-        self.flying: deque = deque()
-        self._chunks = chunks
-        self._start = start
-        self._next = next(chunks, None)
-        self._load = 0
-
-    @property
-    def key(self) -> tuple:
-        """Key of the oldest chunk under way; larger than any where there is none."""
-        return self.flying[0][0] if self.flying else (math.inf,)
-
-    def fill(self) -> None:
-        """Post chunks while the window of `config.chunk_bytes` has room."""
-        while self._next is not None:
-            key, part, box, nbytes = self._next
-            if self.flying and self._load + nbytes > config.chunk_bytes:
-                return
-            handles, finish = self._start(part, box)
-            self.flying.append((key, nbytes, handles, finish))
-            self._load += nbytes
-            self._next = next(self._chunks, None)
-
-    def finish_first(self) -> None:
-        """Wait for the oldest chunk."""
-        _, nbytes, handles, finish = self.flying.popleft()
-        wait_all(handles)
-        if finish is not None:
-            finish()
-        self._load -= nbytes

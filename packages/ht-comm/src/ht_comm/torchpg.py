@@ -148,6 +148,8 @@ class TorchComm(DirectCollectives, Communicator):
     `TCPStore` of rank 0; ``HT_COMM_IFACE`` names the network interface to use.
     """
 
+    _has_processes = True
+
     def __init__(self, group: Any = None, *, backend: str = "gloo", timeout: float = TIMEOUT) -> None:
         dist = distributed()
         check_backend("TorchComm", backend)
