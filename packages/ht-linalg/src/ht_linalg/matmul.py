@@ -14,7 +14,7 @@ from ht_core import DNDarray, types
 from ht_core.engines.redistribution import redistribute
 from ht_core.errors import DTypeError, LayoutError
 
-from .arguments import as_dndarray
+from .arguments import as_pair
 from .matmul_plan import MatmulPlan, plan_matmul
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def matmul(a: DNDarray, b: DNDarray, *, out: DNDarray | None = None) -> DNDarray
            [26, 35]])
     """
     if type(a) is not DNDarray or type(b) is not DNDarray:
-        comm = next((x.comm for x in (a, b) if isinstance(x, DNDarray)), None)
-        a, b = as_dndarray("matmul", "a", a, comm), as_dndarray("matmul", "b", b, comm)
+        a, b = as_pair("matmul", a, b)
     if a.comm is not b.comm and (a.comm.size, a.comm.rank) != (b.comm.size, b.comm.rank):
         raise LayoutError(f"matmul: b must live on the communicator of a ({a.comm}), got {b.comm}")
     x, y = a.larray, b.larray
