@@ -1,20 +1,22 @@
-"""Engine of reductions: reduce locally, combine over ranks where the split axis is reduced, finish.
+"""Engine of reductions: reduce tile by tile, combine over ranks where the split axis is reduced, finish.
 
 An operation is a row of three parts:
 
-* `local` turns this rank's part into carries: tensors with the reduced axes kept at extent 1. The carries form a
-  monoid: sum carries the sum, variance carries (n, mean, M2), argmax carries (value, index);
-* `combine` merges the carries of all ranks in one allreduce (two for index carries);
-* `finish` turns the merged carries into the result.
+* `local` turns a tile of this rank's part into a carry: tensors with the reduced axes kept at extent 1. The sum
+  carries the sum, the variance (n, mean, M2), argmax (value, index);
+* `monoid` merges carries: of tiles where they lie, of all ranks in one allreduce;
+* `finish` turns the merged carry into the result.
 
-Nothing is sent where the split axis stays. This file knows no operation by name.
+Tiles are cut only where the kernel needs a temporary (a cast, a mask, deviations from a mean), so that it stays in
+cache and nothing of the size of the data is allocated. Nothing is sent where the split axis stays. This file knows no
+operation by name.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -24,11 +26,15 @@ from .. import types
 from ..dndarray import DNDarray, _cast
 from ..errors import DTypeError, LayoutError
 from ..layout import Layout, normalize_axes
-from ..registry import register
 from .elementwise import as_operand, common_comm, plan_elementwise
+from .monoid import Carry, Monoid
+from .recording import record_into
 from .redistribution import redistribute
+from .taped import use_whole
+from .tracking import is_tracked, watch
 
-Carry = tuple[torch.Tensor, ...]
+#: Bytes of a tile in the dtype of the accumulation: with two or three temporaries of its size it stays in cache.
+TILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,49 @@ class Domain:
     """What a kernel may know of the reduction at hand."""
 
     axes: tuple[int, ...]
-    n: int  # number of elements reduced into one
+    n: int  # number of elements reduced into one, masked or not
     shape: tuple[int, ...]  # global shape of the input
-    split: int | None  # the split axis, if it is reduced
-    offset: int  # global index of this rank's first row along it
+    corner: tuple[int, ...]  # global index of the first element of the tile
+    source: torch.dtype  # of the input
+    masked: bool  # elements may be left out, so that columns may count different numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """What the engine needs to know of a reduction.
+
+    Attributes
+    ----------
+    local : callable
+        ``local(x, mask, domain)`` returns the carry of a tile; `mask`, of its shape, is None where all elements count.
+    monoid : Monoid
+    finish : callable
+        ``finish(carry, domain, **options)`` returns the result with the reduced axes at extent 1.
+    identity : object
+        Result on no element; None where there is none, so that empty axes and masks need `initial`.
+    accepts : str
+        Kinds of dtypes.
+    result, accumulate : callable
+        Dtype of the result from that of the input; dtype of the tiles from those of input and result.
+    skips_nan : bool
+        NaN elements are left out.
+    temporary : bool
+        The kernel makes temporaries of the size of its tile.
+    weighs : bool
+        The mask is an array of weights.
+    """
+
+    name: str
+    local: Callable[..., Carry]
+    monoid: Monoid
+    finish: Callable[..., torch.Tensor]
+    identity: object
+    accepts: str
+    result: Callable[[types.dtype], types.dtype]
+    accumulate: Callable[[types.dtype, types.dtype], types.dtype]
+    skips_nan: bool = False
+    temporary: bool = False
+    weighs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +97,7 @@ class Plan:
     lshape: tuple[int, ...]
     accumulate: torch.dtype
     result: types.dtype
+    direct: bool  # the kernel takes the part as it is, in one piece
 
 
 @lru_cache(maxsize=4096)
@@ -63,6 +109,8 @@ def plan_reduction(
     source: torch.dtype,
     dtype,
     keepdims: bool,
+    masked: bool = False,
+    has_initial: bool = False,
 ) -> Plan:
     """Decide what a reduction of an array of this layout and dtype does on `rank`. Pure."""
     before = types.canonical(source)
@@ -70,42 +118,160 @@ def plan_reduction(
         raise DTypeError(f"{row.name}: the array must not be of dtype {before}; cast with astype first")
     axes = normalize_axes(axis, layout.ndim, row.name)
     n = math.prod(layout.shape[a] for a in axes)
-    if n == 0 and row.identity is None:
+    if row.identity is None and not has_initial:
+        _check_not_empty(row, layout, n, masked)
+    combine = layout.split is not None and layout.split in axes
+    corner = tuple(start for start, _ in layout.box(rank))
+    result = types.canonical(dtype) if dtype is not None else row.result(before)
+    target = layout.keep(axes) if keepdims else layout.drop(axes)
+    accumulate = row.accumulate(before, result).torch
+    masked = masked or (row.skips_nan and before.kind in types.FLOATING)
+    domain = Domain(axes, n, layout.shape, corner, source, masked)
+    direct = not (masked or row.temporary or source in types.WIDE_UNSIGNED) and accumulate is source
+    return Plan(domain, combine, target, target.lshape(rank), accumulate, result, direct)
+
+
+def _check_not_empty(row: Row, layout: Layout, n: int, masked: bool) -> None:
+    if n == 0:
         raise LayoutError(
             f"{row.name}: the reduced axes must not be empty, got shape {layout.shape}; there is no identity"
         )
-    combine = layout.split is not None and layout.split in axes
-    split, offset = (layout.split, layout.displs[rank]) if combine else (None, 0)
-    result = types.canonical(dtype) if dtype is not None else row.result(before)
-    target = layout.keep(axes) if keepdims else layout.drop(axes)
-    domain = Domain(axes, n, layout.shape, split, offset)
-    return Plan(domain, combine, target, target.lshape(rank), row.accumulate(before, result).torch, result)
+    if masked:
+        raise LayoutError(
+            f"{row.name}: where must come with initial, for the operation has no identity, got initial=None"
+        )
 
 
-def execute(row: Row, x: object, axis, dtype, out: DNDarray | None, keepdims: bool, where: object, **options):
-    """Run a reduction; the arguments are those of the public function."""
-    if not isinstance(x, DNDarray):
-        x = as_operand(x, common_comm([], row.name), torch.device("cpu"), row.name)
-    axis = tuple(axis) if isinstance(axis, list) else axis
-    plan = plan_reduction(row, x.layout, x.comm.rank, axis, x.larray.dtype, dtype, bool(keepdims))
+def execute(
+    row: Row,
+    x: object,
+    axis: object = None,
+    dtype: object = None,
+    out: DNDarray | None = None,
+    keepdims: bool = False,
+    where: object = True,
+    initial: object = None,
+    **options: object,
+) -> DNDarray:
+    """Run a reduction; the arguments are those of the public function, `options` go to ``row.finish``."""
+    if watch.is_on and is_tracked(x, out, where):
+        return record_into(
+            row.name,
+            lambda xs, mask: execute(row, *xs, axis, dtype, None, keepdims, mask, initial, **options),
+            (x,),
+            out,
+            where,
+            masks_out=False,
+        )
+    x, plan = prepare(row, x, axis, dtype, keepdims, where is not True, initial is not None)
     if out is not None:
-        _check_out(row, out, plan, x.comm)
-    local = x.larray if x.larray.dtype is plan.accumulate else _cast(x.larray, plan.accumulate)
-    if where is not True:
-        local = _masked(row, x, local, where)
-    carry = row.local(local, plan.domain, **options)
-    if plan.combine and x.comm.size > 1:
-        carry = row.combine(x.comm, carry)
-    value = row.finish(carry, plan.domain, **options).reshape(plan.lshape)
+        check_out(row, out, plan, x.comm)
+    carry = reduce(row, x, plan, where)
+    if initial is not None:
+        carry = row.monoid.merge(carry, (_initial(row, initial, carry[0], plan),))
+    return deliver(row.finish(carry, plan.domain, **options), plan, x.comm, out)
+
+
+def deliver(value: torch.Tensor, plan: Plan, comm: Communicator, out: DNDarray | None) -> DNDarray:
+    """Return this rank's part of the result, with the reduced axes at extent 1, as an array, or write it to `out`."""
+    value = value.reshape(plan.lshape)
     if value.dtype is not plan.result.torch:
         value = _cast(value, plan.result.torch)
     if out is None:
-        return DNDarray(value, plan.layout, x.comm)
-    out.larray.copy_(redistribute(value, plan.layout, out.layout, x.comm))
+        return DNDarray(value, plan.layout, comm)
+    out.larray.copy_(redistribute(value, plan.layout, out.layout, comm))
     return out
 
 
-def _check_out(row: Row, out: object, plan: Plan, comm: Communicator) -> None:
+def prepare(
+    row: Row,
+    x: object,
+    axis: object,
+    dtype: object,
+    keepdims: object,
+    masked: bool,
+    has_initial: bool = False,
+) -> tuple[DNDarray, Plan]:
+    """Return `x` as an array and the plan of its reduction; refuse what cannot be reduced."""
+    if not isinstance(x, DNDarray):
+        x = as_operand(x, common_comm([], row.name), torch.device("cpu"), row.name)
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    source = x.larray.dtype
+    return x, plan_reduction(
+        row, x.layout, x.comm.rank, axis, source, dtype, bool(keepdims), masked, has_initial
+    )
+
+
+def reduce(row: Row, x: DNDarray, plan: Plan, where: object = True) -> Carry:
+    """Return the carry of the whole array, or of this rank's columns where the split axis is not reduced."""
+    if plan.direct:
+        carry = row.local(x.larray, None, plan.domain)
+    else:
+        mask = None if where is True else _companion(row, x, where)
+        carry = reduce_tiles(row, x.larray, mask, plan.domain, plan.accumulate)
+    if plan.combine and x.comm.size > 1:
+        carry = row.monoid.allreduce(x.comm, carry, plan.domain.masked)
+    return carry
+
+
+def reduce_tiles(
+    row: Row, x: torch.Tensor, mask: torch.Tensor | None, domain: Domain, accumulate: torch.dtype
+) -> Carry:
+    """Return the carry of `x`, cut along its slowest axis until the pieces are tiles."""
+    limit = max(TILE_BYTES // accumulate.itemsize, 1)
+    if x.numel() <= limit:
+        return _reduce_tile(row, x, mask, domain, accumulate)
+    axis = max((a for a in range(x.ndim) if x.shape[a] > 1), key=x.stride)
+    step = max(1, x.shape[axis] * limit // x.numel())
+    merged, parts = None, []
+    for start in range(0, x.shape[axis], step):
+        length = min(step, x.shape[axis] - start)
+        corner = (*domain.corner[:axis], domain.corner[axis] + start, *domain.corner[axis + 1 :])
+        piece = mask if mask is None else mask.narrow(axis, start, length)
+        carry = reduce_tiles(
+            row, x.narrow(axis, start, length), piece, replace(domain, corner=corner), accumulate
+        )
+        if axis not in domain.axes:
+            parts.append(carry)
+        else:
+            merged = carry if merged is None else row.monoid.merge(merged, carry)
+    return merged if not parts else tuple(torch.cat(same, dim=axis) for same in zip(*parts))
+
+
+def _reduce_tile(row: Row, x, mask, domain: Domain, accumulate: torch.dtype) -> Carry:
+    if row.skips_nan and domain.masked and x.dtype in _WITH_NAN:
+        number = x == x
+        mask = number if mask is None else mask & number
+    if x.dtype is not accumulate:
+        x = _cast(x, accumulate)
+    return row.local(x, mask, domain)
+
+
+_WITH_NAN = frozenset(d.torch for d in types.DTYPES.values() if d.kind in types.FLOATING)
+
+
+def _companion(row: Row, x: DNDarray, where: object) -> torch.Tensor:
+    """Return the mask (or the weights) as a view of the shape of this rank's part."""
+    mask = as_operand(where, x.comm, x.larray.device, row.name)
+    target = plan_elementwise((x.layout, mask.layout), x.comm.size, x.layout, row.name).targets[1]
+    local = redistribute(mask.larray, mask.layout, target, x.comm)
+    if x.split is not None and target.split is None:
+        local = use_whole(local, x.comm)
+    return (local if row.weighs else local.to(torch.bool)).expand(x.larray.shape)
+
+
+def _initial(row: Row, initial: object, like: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Return `initial` as the carry of one more element."""
+    value = torch.tensor(initial.item() if hasattr(initial, "item") else initial)
+    if value.ndim:
+        raise LayoutError(f"{row.name}: initial must be a scalar, got shape {tuple(value.shape)}")
+    value = _cast(value, plan.accumulate).to(like.device)
+    (carry,) = row.local(value.reshape((1,) * max(like.ndim, 1)), None, replace(plan.domain, axes=()))
+    return carry.reshape(()).expand(like.shape)
+
+
+def check_out(row: Row, out: object, plan: Plan, comm: Communicator) -> None:
+    """Refuse an `out` that cannot take the result."""
     if not isinstance(out, DNDarray) or out.shape != plan.layout.shape:
         got = out.shape if isinstance(out, DNDarray) else type(out).__name__
         raise LayoutError(f"{row.name}: out must be a DNDarray of shape {plan.layout.shape}, got {got}")
@@ -115,211 +281,32 @@ def _check_out(row: Row, out: object, plan: Plan, comm: Communicator) -> None:
         raise DTypeError(f"{row.name}: out must be able to hold {plan.result}, got {out.dtype}")
 
 
-def _masked(row: Row, x: DNDarray, local: torch.Tensor, where: object) -> torch.Tensor:
-    if row.identity is None:
-        raise DTypeError(f"{row.name}: where must be True, for the operation has no identity")
-    mask = as_operand(where, x.comm, x.larray.device, row.name)
-    target = plan_elementwise((x.layout, mask.layout), x.comm.size, x.layout, row.name).targets[1]
-    mask = redistribute(mask.larray, mask.layout, target, x.comm).to(torch.bool)
-    return torch.where(mask, local, torch.tensor(row.identity, dtype=local.dtype, device=local.device))
-
-
-# -- combining: how carries of ranks merge --------------------------------------------------------------------
-
-
-def by(op: str) -> Callable:
-    """Combine each carry by one allreduce of the operator `op`."""
-
-    def combine(comm, carry: Carry) -> Carry:
-        return tuple(comm.allreduce(c, op, out=c if c.is_contiguous() else None) for c in carry)
-
-    return combine
-
-
-def by_moments(comm, carry: Carry) -> Carry:
-    """Combine (n, mean, M2) by one allreduce."""
-    n, mean, m2 = carry
-    packed = torch.cat([n.reshape(1).to(mean.dtype), mean.reshape(-1), m2.reshape(-1)])
-    merged = comm.allreduce(packed, "moments")
-    d = mean.numel()
-    return merged[0], merged[1 : d + 1].reshape(mean.shape), merged[d + 1 :].reshape(m2.shape)
-
-
-def by_index(op: str) -> Callable:
-    """Combine (value, index): the extreme value, and the lowest index that has it; NaN is the extreme of all."""
-
-    def combine(comm, carry: Carry) -> Carry:
-        value, index = carry
-        best = comm.allreduce(value, op)
-        mine = (value == best) | ((value != value) & (best != best))
-        index = torch.where(mine, index, torch.iinfo(torch.int64).max)
-        return best, comm.allreduce(index, "min")
-
-    return combine
-
-
-# -- rows ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """What the engine needs to know of a reduction."""
-
-    name: str
-    local: Callable[..., Carry]
-    combine: Callable[..., Carry]
-    finish: Callable[..., torch.Tensor]
-    identity: object  # of the operation on no element; None where there is none
-    accepts: str
-    result: Callable[[types.dtype], types.dtype]
-    accumulate: Callable[[types.dtype, types.dtype], types.dtype]
-
-
-def _first(carry: Carry, domain: Domain, **options) -> torch.Tensor:
+def first(carry: Carry, domain: Domain) -> torch.Tensor:
+    """Finish with the only tensor of the carry."""
     return carry[0]
 
 
-def _same(dtype: types.dtype) -> types.dtype:
+def same(dtype: types.dtype) -> types.dtype:
+    """Keep the dtype."""
+    return dtype
+
+
+def as_is(dtype: types.dtype, result: types.dtype) -> types.dtype:
+    """Give the kernel the elements in their own dtype."""
     return dtype
 
 
 def wide_accumulator(dtype: types.dtype, result: types.dtype) -> types.dtype:
-    """Accumulate 16-bit floats in float32 and everything else in the dtype of the result."""
-    return types.float32 if result in (types.float16, types.bfloat16) else result
+    """Accumulate 16-bit floats in float32 and everything else in the dtype of the result.
 
-
-_DOC = """{summary}
-
-{body}
-*Distribution*: where the split axis is reduced, the result is replicated and the ranks combine in {messages} of the
-size of the result; otherwise the split stays and nothing is sent.
-
-Parameters
-----------
-x : DNDarray
-    Input of any shape and layout.
-axis : int or tuple of int, optional
-    Axes to reduce; all of them by default.
-{dtype}out : DNDarray, optional
-    Where the result is written; it keeps its layout.
-keepdims : bool
-    Keep the reduced axes with extent 1.
-{more}
-Returns
--------
-DNDarray
-    {returns}
-
-Raises
-------
-LayoutError
-    If an axis is out of range or named twice{empty}.
-DTypeError
-    If the dtype is not accepted.
-"""
-
-
-_DTYPE = "dtype : dtype, optional\n    Dtype of the result and of the accumulation.\n"
-_WHERE = "where : array of bool, optional\n    Reduce only the elements where True.\n"
-_DDOF = "ddof : int or float\n    The divisor is n - ddof. `correction` is the Array API's name for it.\n"
-
-
-def reduction(
-    name: str,
-    local: Callable[..., Carry],
-    summary: str,
-    *,
-    combine: Callable[..., Carry],
-    finish: Callable[..., torch.Tensor] = _first,
-    identity: object = None,
-    accepts: str = types.ALL,
-    result: Callable[[types.dtype], types.dtype] = _same,
-    accumulate: Callable[[types.dtype, types.dtype], types.dtype] = wide_accumulator,
-    takes: str = "dtype",
-    returns: str = "Of the dtype of `x`.",
-    body: str = "",
-    messages: str = "one allreduce",
-    numpy: str | None = "",
-    aliases: tuple[str, ...] = (),
-) -> Callable[..., DNDarray]:
-    """Define a reduction: the public function and its method.
-
-    `takes` picks the signature, a key of ``_SIGNATURES``: "dtype" (as ``sum``), "mean", "plain" (as ``any``),
-    "extreme" (as ``max``), "index" (as ``argmax``) or "ddof" (as ``var``).
+    uint64 is accumulated as int64, which has kernels and agrees with it modulo 2**64.
     """
-    row = Row(name, local, combine, finish, identity, accepts, result, accumulate)
-    function = _SIGNATURES[takes](row)
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "ht_core"
-    function.__doc__ = _DOC.format(
-        summary=summary,
-        body=body + "\n" if body else "",
-        messages=messages,
-        dtype=_DTYPE if takes in ("dtype", "mean", "ddof") else "",
-        more={"dtype": _WHERE, "plain": _WHERE, "ddof": _DDOF}.get(takes, ""),
-        returns=returns,
-        empty="" if identity is not None else ", or the reduced axes are empty",
-    )
-    return register(
-        function,
-        kind="reduction",
-        numpy=name if numpy == "" else numpy,
-        accepts=accepts,
-        cost=f"{messages} of the size of the result where the split axis is reduced; none otherwise",
-        aliases=aliases,
-    )
+    if result in (types.float16, types.bfloat16):
+        return types.float32
+    return types.int64 if result.kind == "u" else result
 
 
-def _with_dtype(row: Row) -> Callable:
-    def function(x, /, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
-        return execute(row, x, axis, dtype, out, keepdims, where)
-
-    return function
-
-
-def _mean(row: Row) -> Callable:
-    def function(x, /, axis=None, dtype=None, out=None, keepdims=False):
-        return execute(row, x, axis, dtype, out, keepdims, True)
-
-    return function
-
-
-def _extreme(row: Row) -> Callable:
-    def function(x, /, axis=None, out=None, keepdims=False):
-        return execute(row, x, axis, None, out, keepdims, True)
-
-    return function
-
-
-def _index(row: Row) -> Callable:
-    def function(x, /, axis=None, out=None, *, keepdims=False):
-        if axis is not None and not hasattr(axis, "__index__"):
-            raise LayoutError(f"{row.name}: axis must be an integer or None, got {axis!r}")
-        return execute(row, x, axis, None, out, keepdims, True)
-
-    return function
-
-
-def _plain(row: Row) -> Callable:
-    def function(x, /, axis=None, out=None, keepdims=False, *, where=True):
-        return execute(row, x, axis, None, out, keepdims, where)
-
-    return function
-
-
-def _with_ddof(row: Row) -> Callable:
-    def function(x, /, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, correction=None):
-        ddof = ddof if correction is None else correction
-        return execute(row, x, axis, dtype, out, keepdims, True, ddof=ddof)
-
-    return function
-
-
-_SIGNATURES = {
-    "dtype": _with_dtype,
-    "mean": _mean,
-    "plain": _plain,
-    "extreme": _extreme,
-    "index": _index,
-    "ddof": _with_ddof,
-}
+def floating_accumulator(dtype: types.dtype, result: types.dtype) -> types.dtype:
+    """Accumulate integers in float64, 16-bit floats in float32."""
+    wide = types.float64 if dtype.kind in "biu" else dtype
+    return types.float32 if wide in (types.float16, types.bfloat16) else wide
