@@ -15,11 +15,13 @@ from ht_comm import CommError, get_comm, use_comm
 
 from . import (
     arithmetic,
+    complex_numbers,
     creation,
     devices,
     distribution,
     exponential,
     indexing,
+    integers,
     logic,
     manipulation,
     printing,
@@ -27,6 +29,7 @@ from . import (
     random,
     rounding,
     searching,
+    special,
     statistics,
     trigonometry,
     types,

@@ -1,138 +1,318 @@
-"""Arithmetic and integer operations, one row each."""
+"""Arithmetic operations, one row each. Integer and bit operations are in ``integers.py``."""
 
 import torch
 
-from .engines.elementwise import binary, unary
-from .types import INTEGRAL, NUMERIC, REAL
+from .dndarray import DNDarray
+from .engines.elementwise_rows import binary, pair, unary
+from .special_values import as_numpy_at_specials, as_real_pairs
+from .types import NUMERIC, REAL
 
 _BOOL_NUMERIC = "b" + NUMERIC
 _BOOL_REAL = "b" + REAL
 
 
-def _zero_safe(kernel):
-    """Give 0 where an integer divisor is 0, as NumPy does; torch raises on the CPU and is undefined on GPUs."""
+def _integer_quotient(kernel, by_minus_one):
+    """Divide integers as NumPy does: by 0 gives 0, and the least integer by -1 wraps around; processors trap both."""
 
     def divide(x, y, out=None):
-        if x.is_floating_point():
+        if y.numel() == 1 and y.device.type == "cpu" and y.item() not in (0, -1):  # the usual x // 2
             return kernel(x, y, out=out)
         zero = y == 0
-        return kernel(x, torch.where(zero, 1, y)).masked_fill_(zero, 0)
+        minus = (y == -1) & torch.tensor(y.dtype.is_signed)
+        value = kernel(x, torch.where(zero | minus, 1, y))
+        value = torch.where(minus, by_minus_one(x), value).masked_fill_(zero, 0)
+        return value if out is None else out.copy_(value)
 
     return divide
 
 
-def _integer_power(x, y, out=None):
+def _zeros(x):
+    return torch.zeros((), dtype=x.dtype, device=x.device)
+
+
+_integer_floor_divide = _integer_quotient(torch.floor_divide, lambda x: -x)
+_integer_remainder = _integer_quotient(torch.remainder, _zeros)
+_integer_fmod = _integer_quotient(torch.fmod, _zeros)
+
+
+def _floor_divide(x, y, out=None):
+    if not x.is_floating_point():
+        return _integer_floor_divide(x, y, out=out)
+    value = torch.floor_divide(x, y)
+    # The quotient of infinities, and of an infinity by a number, is no number; x / 0 is what division says.
+    value = torch.where(torch.isinf(x) & (y != 0), torch.nan, value)
+    return value if out is None else out.copy_(value)
+
+
+def _remainder(x, y, out=None):
+    if not x.is_floating_point():
+        return _integer_remainder(x, y, out=out)
+    value = torch.remainder(x, y)
+    if not value.requires_grad:  # a remainder of 0 has the sign of the divisor, too
+        value = torch.copysign(value, y, out=value)
+    return value if out is None else out.copy_(value)
+
+
+def _fmod(x, y, out=None):
+    return torch.fmod(x, y, out=out) if x.is_floating_point() else _integer_fmod(x, y, out=out)
+
+
+def _divmod(x, y):
+    return _floor_divide(x, y), _remainder(x, y)
+
+
+def _power(x, y, out=None):
     if not (x.is_floating_point() or x.is_complex()) and bool((y < 0).any()):
         raise ValueError("pow: integers to negative integer powers are not allowed; cast to a floating dtype")
-    return torch.pow(x, y, out=out)
+    return _complex_power(x, y, out=out) if x.is_complex() else torch.pow(x, y, out=out)
 
 
 def _abs(x, out=None):
-    return x.clone() if x.dtype is torch.bool else torch.abs(x, out=out)
+    if x.dtype is torch.bool:
+        return x.clone()
+    # hypot neither overflows nor loses an infinite part
+    return torch.hypot(x.real, x.imag, out=out) if x.is_complex() else torch.abs(x, out=out)
 
 
-add = binary("add", torch.add, "Add elementwise.", operator="add")
+def _square(x, out=None):
+    return torch.mul(x, x, out=out)
+
+
+def _sign(x, out=None):
+    if x.is_complex():
+        return _complex_sign(x, out=out)
+    value = torch.sgn(x, out=out)
+    return torch.where(torch.isnan(x), x, value) if x.is_floating_point() else value
+
+
+def _cbrt(x, out=None):
+    root = torch.copysign(torch.pow(x.abs(), 1 / 3), x)
+    # One step of Newton's method removes what 1/3 lacks of a third.
+    step = (root * root * root - x) / (3 * root * root)
+    value = torch.where(torch.isfinite(step), root - step, root)
+    return value if out is None else out.copy_(value)
+
+
+def _ldexp(x, n, out=None):
+    # In three factors, none of which overflows before the product does.
+    n = n.to(torch.int64).clamp(-2200, 2200)
+    third = torch.div(n, 3, rounding_mode="trunc")
+    two = torch.full((), 2.0, dtype=torch.float64, device=x.device)
+    value = x.double() * torch.pow(two, third) * torch.pow(two, third) * torch.pow(two, n - 2 * third)
+    return value.to(x.dtype) if out is None else out.copy_(value)
+
+
+def _modf(x):
+    whole = torch.trunc(x)
+    rest = torch.where(torch.isinf(x), 0, x - whole)
+    return torch.copysign(rest, x), whole
+
+
+def _frexp(x):
+    mantissa, exponent = torch.frexp(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+    odd = ~torch.isfinite(x)
+    return torch.where(odd, x, mantissa.to(x.dtype)), exponent.masked_fill(odd, 0)
+
+
+def _heaviside(x, value, out=None):
+    made = torch.where(torch.isnan(x), x, torch.heaviside(x, value))
+    return made if out is None else out.copy_(made)
+
+
+def _copy(x, out=None):
+    return x.clone() if out is None else out.copy_(x)
+
+
+_complex_power = as_numpy_at_specials(torch.pow, "power", zeros=True)
+_complex_sign = as_numpy_at_specials(torch.sgn, "sign")
+
+add = binary("add", as_real_pairs(torch.add), "Add elementwise.", wide="bits", scalars=True, operator="add")
 subtract = binary(
-    "subtract", torch.sub, "Subtract elementwise.", accepts=NUMERIC, operator="sub", aliases=("sub",)
+    "subtract",
+    as_real_pairs(torch.sub),
+    "Subtract elementwise.",
+    accepts=NUMERIC,
+    wide="bits",
+    scalars=True,
+    operator="sub",
+    aliases=("sub",),
 )
-multiply = binary("multiply", torch.mul, "Multiply elementwise.", operator="mul", aliases=("mul",))
+multiply = binary(
+    "multiply",
+    as_numpy_at_specials(torch.mul, "multiply"),
+    "Multiply elementwise.",
+    wide="bits",
+    scalars=True,
+    operator="mul",
+    aliases=("mul",),
+)
 divide = binary(
     "divide",
-    torch.true_divide,
+    as_numpy_at_specials(torch.true_divide, "divide", zeros=True),
     "Divide elementwise; integers give floating results.",
     accepts=_BOOL_NUMERIC,
     compute="quotient",
+    scalars=True,
     operator="truediv",
     aliases=("div", "true_divide"),
 )
 floor_divide = binary(
     "floor_divide",
-    _zero_safe(torch.floor_divide),
+    _floor_divide,
     "Divide and round toward minus infinity; an integer divided by 0 gives 0.",
-    accepts=REAL,
+    accepts=_BOOL_REAL,
+    compute="integer",
     operator="floordiv",
     aliases=("floordiv",),
 )
 remainder = binary(
     "remainder",
-    _zero_safe(torch.remainder),
+    _remainder,
     "Return the remainder with the sign of the divisor; an integer modulo 0 gives 0.",
-    accepts=REAL,
+    accepts=_BOOL_REAL,
+    compute="integer",
     operator="mod",
     aliases=("mod",),
 )
 fmod = binary(
     "fmod",
-    _zero_safe(torch.fmod),
+    _fmod,
     "Return the remainder with the sign of the dividend; an integer modulo 0 gives 0.",
-    accepts=REAL,
+    accepts=_BOOL_REAL,
+    compute="integer",
+)
+divmod = pair(
+    "divmod",
+    _divmod,
+    "Return the quotient rounded toward minus infinity and the remainder.",
+    results=("common", "common"),
+    arity=2,
+    accepts=_BOOL_REAL,
+    compute="integer",
 )
 pow = binary(
     "pow",
-    _integer_power,
+    _power,
     "Raise elementwise to a power; integers to negative integers are refused.",
-    accepts=NUMERIC,
+    accepts=_BOOL_NUMERIC,
+    compute="integer",
     numpy="power",
     operator="pow",
     aliases=("power",),
 )
-maximum = binary("maximum", torch.maximum, "Return the larger operand; NaN wins.", accepts=_BOOL_REAL)
-minimum = binary("minimum", torch.minimum, "Return the smaller operand; NaN wins.", accepts=_BOOL_REAL)
-fmax = binary("fmax", torch.fmax, "Return the larger operand; a number wins over NaN.", accepts=_BOOL_REAL)
-fmin = binary("fmin", torch.fmin, "Return the smaller operand; a number wins over NaN.", accepts=_BOOL_REAL)
+float_power = binary(
+    "float_power", _power, "Raise elementwise to a power in float64 or complex128.", compute="double"
+)
+maximum = binary(
+    "maximum", torch.maximum, "Return the larger operand; NaN wins.", accepts=_BOOL_REAL, wide="order"
+)
+minimum = binary(
+    "minimum", torch.minimum, "Return the smaller operand; NaN wins.", accepts=_BOOL_REAL, wide="order"
+)
+fmax = binary(
+    "fmax",
+    torch.fmax,
+    "Return the larger operand; a number wins over NaN.",
+    accepts=_BOOL_REAL,
+    wide="order",
+)
+fmin = binary(
+    "fmin",
+    torch.fmin,
+    "Return the smaller operand; a number wins over NaN.",
+    accepts=_BOOL_REAL,
+    wide="order",
+)
 hypot = binary("hypot", torch.hypot, "Return sqrt(x1**2 + x2**2).", accepts=_BOOL_REAL, compute="floating")
 copysign = binary(
     "copysign", torch.copysign, "Return x1 with the sign of x2.", accepts=_BOOL_REAL, compute="floating"
 )
-gcd = binary("gcd", torch.gcd, "Return the greatest common divisor.", accepts="iu")
-lcm = binary("lcm", torch.lcm, "Return the least common multiple.", accepts="iu")
+heaviside = binary(
+    "heaviside",
+    _heaviside,
+    "Return 0 where x1 < 0, x2 where x1 is 0, and 1 where x1 > 0.",
+    accepts=_BOOL_REAL,
+    compute="floating",
+)
+ldexp = binary(
+    "ldexp",
+    _ldexp,
+    "Return x1 * 2**x2 for integers x2.",
+    accepts=_BOOL_REAL,
+    compute="floating",
+    exponents=1,
+)
+frexp = pair(
+    "frexp",
+    _frexp,
+    "Return mantissa in (-1, -0.5] or [0.5, 1) and exponent with x = mantissa * 2**exponent.",
+    results=("common", "int32"),
+    accepts=_BOOL_REAL,
+    compute="floating",
+)
+modf = pair(
+    "modf",
+    _modf,
+    "Return the fractional and the integral part, both with the sign of x.",
+    results=("common", "common"),
+    accepts=_BOOL_REAL,
+    compute="floating",
+)
 
-bitwise_and = binary("bitwise_and", torch.bitwise_and, "And, bit by bit.", accepts=INTEGRAL, operator="and")
-bitwise_or = binary("bitwise_or", torch.bitwise_or, "Or, bit by bit.", accepts=INTEGRAL, operator="or")
-bitwise_xor = binary(
-    "bitwise_xor", torch.bitwise_xor, "Exclusive or, bit by bit.", accepts=INTEGRAL, operator="xor"
+negative = unary(
+    "negative",
+    as_real_pairs(torch.neg),
+    "Negate.",
+    accepts=NUMERIC,
+    wide="bits",
+    operators=("__neg__",),
+    aliases=("neg",),
 )
-bitwise_left_shift = binary(
-    "bitwise_left_shift",
-    torch.bitwise_left_shift,
-    "Shift bits to the left.",
-    accepts="iu",
-    operator="lshift",
-    aliases=("left_shift",),
-)
-bitwise_right_shift = binary(
-    "bitwise_right_shift",
-    torch.bitwise_right_shift,
-    "Shift bits to the right, keeping the sign.",
-    accepts="iu",
-    operator="rshift",
-    aliases=("right_shift",),
-)
-bitwise_invert = unary(
-    "bitwise_invert",
-    torch.bitwise_not,
-    "Invert bit by bit.",
-    accepts=INTEGRAL,
-    operators=("__invert__",),
-    aliases=("bitwise_not", "invert"),
-)
-
-negative = unary("negative", torch.neg, "Negate.", accepts=NUMERIC, operators=("__neg__",), aliases=("neg",))
 positive = unary(
     "positive",
-    lambda x, out=None: x.clone(),
+    _copy,
     "Return a copy.",
     accepts=NUMERIC,
+    wide="bits",
     operators=("__pos__",),
     aliases=("pos",),
 )
 abs = unary(
     "abs", _abs, "Return the absolute value.", result="real", operators=("__abs__",), aliases=("absolute",)
 )
-sign = unary("sign", torch.sgn, "Return the sign: -1, 0 or 1; z/|z| for complex z.", accepts=NUMERIC)
-square = unary("square", torch.square, "Return x * x.", accepts=NUMERIC)
-reciprocal = unary("reciprocal", torch.reciprocal, "Return 1 / x.", accepts="fc")
-sqrt = unary("sqrt", torch.sqrt, "Return the square root.", compute="floating")
-conj = unary(
-    "conj", torch.conj_physical, "Return the complex conjugate.", accepts=NUMERIC, aliases=("conjugate",)
+fabs = unary(
+    "fabs",
+    torch.abs,
+    "Return the absolute value as a floating number.",
+    accepts=_BOOL_REAL,
+    compute="floating",
 )
+sign = unary(
+    "sign",
+    _sign,
+    "Return the sign: -1, 0 or 1; z/|z| for complex z.",
+    accepts=NUMERIC,
+    aliases=("sgn",),
+)
+square = unary(
+    "square", as_numpy_at_specials(_square, "square"), "Return x * x.", compute="integer", wide="bits"
+)
+reciprocal = unary(
+    "reciprocal",
+    as_numpy_at_specials(torch.reciprocal, "reciprocal", zeros=True),
+    "Return 1 / x.",
+    accepts="fc",
+)
+sqrt = unary("sqrt", as_numpy_at_specials(torch.sqrt, "sqrt"), "Return the square root.", compute="floating")
+cbrt = unary("cbrt", _cbrt, "Return the cube root.", accepts=_BOOL_REAL, compute="floating")
+
+
+def _divide_with_remainder(self: DNDarray, other: object) -> tuple[DNDarray, DNDarray]:
+    return divmod(self, other)
+
+
+def _divide_other_with_remainder(self: DNDarray, other: object) -> tuple[DNDarray, DNDarray]:
+    return divmod(other, self)
+
+
+DNDarray.__divmod__, DNDarray.__rdivmod__ = _divide_with_remainder, _divide_other_with_remainder

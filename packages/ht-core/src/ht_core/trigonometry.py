@@ -2,61 +2,50 @@
 
 import torch
 
-from .engines.elementwise import binary, unary
+from .engines.elementwise_rows import binary, unary
+from .special_values import as_numpy_at_specials
 
-sin = unary("sin", torch.sin, "Return the sine.", compute="floating")
-cos = unary("cos", torch.cos, "Return the cosine.", compute="floating")
-tan = unary("tan", torch.tan, "Return the tangent.", compute="floating")
-asin = unary(
-    "asin", torch.asin, "Return the inverse sine.", compute="floating", numpy="arcsin", aliases=("arcsin",)
-)
-acos = unary(
-    "acos", torch.acos, "Return the inverse cosine.", compute="floating", numpy="arccos", aliases=("arccos",)
-)
-atan = unary(
-    "atan", torch.atan, "Return the inverse tangent.", compute="floating", numpy="arctan", aliases=("arctan",)
-)
+_REAL = "biuf"
+
+
+def _row(name: str, kernel, summary: str, numpy: str = ""):
+    """Define a function of real and complex numbers; `numpy` is the other name it goes by."""
+    return unary(
+        name,
+        as_numpy_at_specials(kernel, numpy or name, zeros=bool(numpy)),
+        summary,
+        compute="floating",
+        numpy=numpy or name,
+        aliases=(numpy,) if numpy else (),
+    )
+
+
+sin = _row("sin", torch.sin, "Return the sine.")
+cos = _row("cos", torch.cos, "Return the cosine.")
+tan = _row("tan", torch.tan, "Return the tangent.")
+asin = _row("asin", torch.asin, "Return the inverse sine.", "arcsin")
+acos = _row("acos", torch.acos, "Return the inverse cosine.", "arccos")
+atan = _row("atan", torch.atan, "Return the inverse tangent.", "arctan")
 atan2 = binary(
     "atan2",
     torch.atan2,
     "Return the angle of the point (x2, x1), in [-pi, pi].",
-    accepts="biuf",
+    accepts=_REAL,
     compute="floating",
     numpy="arctan2",
     aliases=("arctan2",),
 )
-sinh = unary("sinh", torch.sinh, "Return the hyperbolic sine.", compute="floating")
-cosh = unary("cosh", torch.cosh, "Return the hyperbolic cosine.", compute="floating")
-tanh = unary("tanh", torch.tanh, "Return the hyperbolic tangent.", compute="floating")
-asinh = unary(
-    "asinh",
-    torch.asinh,
-    "Return the inverse hyperbolic sine.",
-    compute="floating",
-    numpy="arcsinh",
-    aliases=("arcsinh",),
-)
-acosh = unary(
-    "acosh",
-    torch.acosh,
-    "Return the inverse hyperbolic cosine.",
-    compute="floating",
-    numpy="arccosh",
-    aliases=("arccosh",),
-)
-atanh = unary(
-    "atanh",
-    torch.atanh,
-    "Return the inverse hyperbolic tangent.",
-    compute="floating",
-    numpy="arctanh",
-    aliases=("arctanh",),
-)
+sinh = _row("sinh", torch.sinh, "Return the hyperbolic sine.")
+cosh = _row("cosh", torch.cosh, "Return the hyperbolic cosine.")
+tanh = _row("tanh", torch.tanh, "Return the hyperbolic tangent.")
+asinh = _row("asinh", torch.asinh, "Return the inverse hyperbolic sine.", "arcsinh")
+acosh = _row("acosh", torch.acosh, "Return the inverse hyperbolic cosine.", "arccosh")
+atanh = _row("atanh", torch.atanh, "Return the inverse hyperbolic tangent.", "arctanh")
 deg2rad = unary(
     "deg2rad",
     torch.deg2rad,
     "Convert degrees to radians.",
-    accepts="biuf",
+    accepts=_REAL,
     compute="floating",
     aliases=("radians",),
 )
@@ -64,7 +53,7 @@ rad2deg = unary(
     "rad2deg",
     torch.rad2deg,
     "Convert radians to degrees.",
-    accepts="biuf",
+    accepts=_REAL,
     compute="floating",
     aliases=("degrees",),
 )

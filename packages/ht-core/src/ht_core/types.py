@@ -199,6 +199,22 @@ def quotient_type(*operands: object) -> dtype:
     return common if common.kind in FLOATING else float64
 
 
+def number_type(*operands: object) -> dtype:
+    """Return the dtype in which NumPy computes e.g. ``remainder``: the common one, int8 for bool."""
+    common = result_type(*operands)
+    return int8 if common is bool_ else common
+
+
+def double_type(*operands: object) -> dtype:
+    """Return the dtype of ``float_power``: float64, or complex128 where an operand is complex."""
+    return complex128 if result_type(*operands).kind == "c" else float64
+
+
+def tolerance_type(*operands: object) -> dtype:
+    """Return the dtype in which ``isclose`` compares: the common one, floating."""
+    return result_type(*operands, 1.0)
+
+
 @cache
 def to_real(a: dtype) -> dtype:
     """Return the dtype of the real part of `a`."""

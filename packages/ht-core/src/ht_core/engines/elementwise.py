@@ -7,6 +7,7 @@ This file knows no operation by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,17 +18,33 @@ import torch
 from ht_comm import CommError, get_comm
 
 from .. import types
+from ..devices import sanitize_device
 from ..dndarray import DNDarray, _cast
 from ..errors import DTypeError, LayoutError
 from ..layout import Layout
-from ..registry import register
 from .redistribution import redistribute
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
 
 _WEAK = (bool, int, float, complex)
-_COMPUTE = {"common": types.result_type, "floating": types.floating_type, "quotient": types.quotient_type}
+
+#: How the dtype of the computation follows from the operands.
+COMPUTE: dict[str, Callable[..., types.dtype]] = {
+    "common": types.result_type,
+    "floating": types.floating_type,
+    "quotient": types.quotient_type,
+    "integer": types.number_type,
+    "double": types.double_type,
+    "tolerance": types.tolerance_type,
+}
+_RESULT: dict[str, Callable[[types.dtype], types.dtype]] = {
+    "common": lambda compute: compute,
+    "real": types.to_real,
+    **{name: lambda compute, fixed=fixed: fixed for name, fixed in types.DTYPES.items()},
+}
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+_UNSIGNED = {signed: unsigned for unsigned, signed in _SIGNED.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +54,14 @@ class Row:
     name: str
     kernel: Callable[..., torch.Tensor]
     accepts: str  # kinds of the common dtype
-    compute: str  # dtype of the computation: a key of _COMPUTE
-    result: str  # "common", "bool" or "real"
+    compute: str  # dtype of the computation: a key of COMPUTE
+    result: str | tuple[str, ...]  # "common", "real" or the name of a dtype; one for each result
     numpy: str | None
     conditions: int = 0  # leading operands that are conditions: bool, and no part of the promotion
+    exponents: int = 0  # trailing operands that are integers of their own dtype, and no part of the promotion
+    # How the kernel serves unsigned integers wider than a byte, for which torch has none: "bits", their bits as signed
+    # integers give the same bits; "order", signed integers in the same order do; "host", NumPy does on the host.
+    wide: str = "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,56 +162,131 @@ def as_operand(value: object, comm: Communicator, device: torch.device, op: str)
     return DNDarray(value, Layout(tuple(value.shape), None), comm)
 
 
-def execute(row: Row, operands: tuple, out: DNDarray | None, where: object) -> DNDarray:
-    """Run an elementwise operation on any mixture of arrays and scalars (the general path)."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation, validated: what remains is to run the kernel and to hand over its results."""
+
+    comm: Communicator
+    layout: Layout
+    locals: list[torch.Tensor]
+    mask: torch.Tensor | None
+    compute: types.dtype
+    results: tuple[types.dtype, ...]
+
+
+def prepare(row: Row, operands: tuple, outs: tuple, where: object, dtype: object) -> Call:
+    """Validate any mixture of arrays and scalars, promote and align them."""
     arrays = [x for x in operands if isinstance(x, DNDarray)]
-    if out is not None and not isinstance(out, DNDarray):
-        raise DTypeError(f"{row.name}: out must be a DNDarray, got {type(out).__name__}")
+    given = [out for out in outs if out is not None]
+    for out in given:
+        if not isinstance(out, DNDarray):
+            raise DTypeError(f"{row.name}: out must be a DNDarray, got {type(out).__name__}")
     masks = [where] if isinstance(where, DNDarray) else []
-    comm = common_comm([*arrays, *masks, *([out] if out is not None else [])], row.name)
-    device = (
-        (arrays or masks or [out])[0].larray.device
-        if (arrays or masks or out is not None)
-        else torch.device("cpu")
-    )
+    comm = common_comm([*arrays, *masks, *given], row.name)
+    known = arrays or masks or given
+    device = known[0].larray.device if known else sanitize_device(None).torch_device
     operands = tuple(x if type(x) in _WEAK else as_operand(x, comm, device, row.name) for x in operands)
 
-    common = types.result_type(*operands[row.conditions :])
-    if common.kind not in row.accepts or (row.numpy is None and common.torch in types.WIDE_UNSIGNED):
-        raise DTypeError(f"{row.name}: operands must be of kind {_kinds(row.accepts)}, got {common}")
-    compute = _COMPUTE[row.compute](*operands[row.conditions :])
-    result = {"common": compute, "bool": types.bool_, "real": types.to_real(compute)}[row.result]
-    if out is not None and not types.can_cast(result, out.dtype, "same_kind"):
-        raise DTypeError(
-            f"{row.name}: out must be able to hold {result}, got {out.dtype}; cast with astype first"
-        )
+    promoting = operands[row.conditions : len(operands) - row.exponents]
+    compute = _compute_dtype(row, promoting, dtype)
+    results = row.result if type(row.result) is tuple else (row.result,)
+    results = tuple(_RESULT[r](compute) for r in results)
+    for out, result in zip(outs, results):
+        if out is not None and not types.can_cast(result, out.dtype, "same_kind"):
+            raise DTypeError(
+                f"{row.name}: out must be able to hold {result}, got {out.dtype}; cast with astype first"
+            )
 
-    wanted = (types.bool_,) * row.conditions + (compute,) * (len(operands) - row.conditions)
+    wanted = (types.bool_,) * row.conditions + (compute,) * len(promoting)
+    wanted += tuple(_integer_dtype(row, x) for x in operands[len(wanted) :])
     operands = tuple(
-        _scalar(x, dtype, device, comm, row.name) if type(x) in _WEAK else x
-        for x, dtype in zip(operands, wanted)
+        _scalar(x, kind, device, comm, row.name) if type(x) in _WEAK else x
+        for x, kind in zip(operands, wanted)
     )
     extra = () if where is True else (as_operand(where, comm, device, row.name),)
-    fixed = None if out is None else out.layout
+    fixed = given[0].layout if given else None
     plan = plan_elementwise(tuple(x.layout for x in operands + extra), comm.size, fixed, row.name)
     locals_ = [
         redistribute(x.larray, x.layout, target, comm) for x, target in zip(operands + extra, plan.targets)
     ]
     mask = locals_.pop().to(torch.bool) if extra else None
     # Scalars became 0-d tensors of the wanted dtype, so torch's own (different) promotion never decides.
-    locals_ = [_cast(x, dtype.torch) for x, dtype in zip(locals_, wanted)]
-    if compute.torch in types.WIDE_UNSIGNED:
-        value = on_host(row, locals_)
+    locals_ = [_cast(x, kind.torch) for x, kind in zip(locals_, wanted)]
+    return Call(comm, plan.layout, locals_, mask, compute, results)
+
+
+def execute(
+    row: Row, operands: tuple, out: DNDarray | None = None, where: object = True, dtype: object = None
+) -> DNDarray:
+    """Run an elementwise operation on any mixture of arrays and scalars (the general path)."""
+    if row.wide == "order" and row.result == "bool" and _is_beyond(operands):
+        return _compare_with_integer(row, operands, out, where)
+    call = prepare(row, operands, (out,), where, dtype)
+    (result,) = call.results
+    if call.compute.torch in types.WIDE_UNSIGNED:
+        value = _compute_wide(row, call.locals)
     elif (
         out is not None
-        and mask is None
+        and call.mask is None
         and out.larray.dtype is result.torch
-        and not _overlap(locals_, out.larray)
+        and not _overlap(call.locals, out.larray)
     ):
-        value = row.kernel(*locals_, out=out.larray)
+        value = row.kernel(*call.locals, out=out.larray)
     else:
-        value = row.kernel(*locals_)
-    return _finish(value, result, plan.layout, comm, out, mask)
+        value = row.kernel(*call.locals)
+    return _finish(value, result, call.layout, call.comm, out, call.mask)
+
+
+def execute_several(
+    row: Row, operands: tuple, outs: tuple = (), where: object = True, dtype: object = None
+) -> tuple[DNDarray, ...]:
+    """Run an elementwise operation with several results."""
+    outs = outs or (None,) * len(row.result)
+    call = prepare(row, operands, outs, where, dtype)
+    wide = call.compute.torch in types.WIDE_UNSIGNED
+    values = on_host(row, call.locals) if wide else row.kernel(*call.locals)
+    return tuple(
+        _finish(
+            value,
+            result,
+            call.layout,
+            call.comm,
+            None if out is None else _same_layout(row, out, call),
+            call.mask,
+        )
+        for value, result, out in zip(values, call.results, outs)
+    )
+
+
+def _same_layout(row: Row, out: DNDarray, call: Call) -> DNDarray:
+    if out.layout is not call.layout:
+        raise LayoutError(
+            f"{row.name}: the arrays of out must have one layout, got {out.layout} and {call.layout}"
+        )
+    return out
+
+
+def _compute_dtype(row: Row, operands: tuple, dtype: object) -> types.dtype:
+    """Return the dtype of the computation: what the operands ask for, or what the caller does."""
+    common = types.result_type(*operands)
+    if common.kind not in row.accepts:
+        raise DTypeError(f"{row.name}: operands must be of kind {kinds_text(row.accepts)}, got {common}")
+    compute = COMPUTE[row.compute](*operands)
+    if dtype is not None and row.result != "bool":
+        wanted = types.canonical(dtype)
+        if not types.can_cast(common, wanted, "same_kind") or COMPUTE[row.compute](wanted) is not wanted:
+            raise DTypeError(f"{row.name}: dtype must be one that can hold {compute}, got {wanted}")
+        compute = wanted
+    if row.numpy is None and row.wide == "host" and compute.torch in types.WIDE_UNSIGNED:
+        raise DTypeError(f"{row.name}: operands must not be of {compute}; cast with astype first")
+    return compute
+
+
+def _integer_dtype(row: Row, x: object) -> types.dtype:
+    kind = types.result_type(x)
+    if kind.kind not in types.INTEGRAL:
+        raise DTypeError(f"{row.name}: the last operand must be an integer, got {kind}")
+    return types.int64 if kind.torch in types.WIDE_UNSIGNED or type(x) in _WEAK else kind
 
 
 def _finish(value, result, layout, comm, out, mask) -> DNDarray:
@@ -222,11 +318,36 @@ def _overlap(operands: list[torch.Tensor], out: torch.Tensor) -> bool:
     )
 
 
-def on_host(row: Row, locals_: list[torch.Tensor]) -> torch.Tensor:
-    """Compute on uint16, uint32 or uint64, for which torch has no kernels, by NumPy's function of the same name."""
+# -- unsigned integers wider than a byte ------------------------------------------------------------------------
+
+
+def _compute_wide(row: Row, locals_: list[torch.Tensor]) -> torch.Tensor:
+    """Compute on uint16, uint32 or uint64: on the same bits as signed integers where the row allows it."""
+    if row.wide == "host":
+        return on_host(row, locals_)
+    signed = [x.view(_SIGNED[x.dtype]) if x.dtype in _SIGNED else x for x in locals_]
+    if (
+        row.wide == "order"
+    ):  # adding half the range turns the order of unsigned integers into that of signed ones
+        signed = [x ^ torch.iinfo(x.dtype).min if x.dtype in _UNSIGNED else x for x in signed]
+    value = row.kernel(*signed)
+    if value.dtype in _UNSIGNED and row.result == "common":
+        value = value ^ torch.iinfo(value.dtype).min if row.wide == "order" else value
+        value = value.view(_UNSIGNED[value.dtype])
+    return value
+
+
+def on_host(row: Row, locals_: list[torch.Tensor]):
+    """Compute by NumPy's function of the same name."""
     device = locals_[0].device
-    arrays = [x.cpu().numpy() for x in locals_]
-    return torch.from_numpy(np.asarray(getattr(np, row.numpy)(*arrays))).to(device)
+    with np.errstate(all="ignore"):
+        found = getattr(np, row.numpy)(*(x.cpu().numpy() for x in locals_))
+    if isinstance(found, tuple):
+        return tuple(torch.from_numpy(np.asarray(x)).to(device) for x in found)
+    return torch.from_numpy(np.asarray(found)).to(device)
+
+
+# -- scalars ------------------------------------------------------------------------------------------------------
 
 
 def _scalar(value, compute: types.dtype, device: torch.device, comm: Communicator, op: str) -> DNDarray:
@@ -236,10 +357,44 @@ def _scalar(value, compute: types.dtype, device: torch.device, comm: Communicato
             raise OverflowError(
                 f"{op}: Python integer {value} is out of bounds for {compute}; cast the array first"
             )
-    return DNDarray(torch.tensor(value, dtype=compute.torch, device=device), Layout((), None), comm)
+    # Through the widest dtype of its kind: torch refuses a number beyond float16, which is infinite there.
+    made = (
+        torch.tensor(value, dtype=torch.float64)
+        if type(value) is float
+        else torch.tensor(value, dtype=compute.torch)
+    )
+    return DNDarray(made.to(device, compute.torch), Layout((), None), comm)
 
 
-def _kinds(letters: str) -> str:
+def _is_beyond(operands: tuple) -> bool:
+    """Tell whether an integer array meets a Python integer that its dtype cannot hold."""
+    strong = [types.result_type(x) for x in operands if type(x) not in _WEAK]
+    if len(strong) != 1 or strong[0].kind not in "iu":
+        return False
+    limits = types.iinfo(strong[0])
+    return any(type(x) is int and not limits.min <= x <= limits.max for x in operands)
+
+
+def _compare_with_integer(row: Row, operands: tuple, out: DNDarray | None, where: object) -> DNDarray:
+    """Compare with an integer beyond the dtype of the array: all its elements compare as 0 does."""
+    (array,) = (x for x in operands if type(x) is not int)
+    answer = row.kernel(
+        *(torch.tensor(0.0 if type(x) is not int else math.copysign(1.0, x)) for x in operands)
+    )
+    constant = Row(
+        row.name,
+        lambda x, out=None: torch.full_like(x, bool(answer), dtype=torch.bool),
+        "iu",
+        "common",
+        "bool",
+        None,
+        wide="bits",
+    )
+    return execute(constant, (array,), out, where)
+
+
+def kinds_text(letters: str) -> str:
+    """Return the kinds of dtypes in words."""
     words = {
         "b": "bool",
         "i": "signed integer",
@@ -248,142 +403,3 @@ def _kinds(letters: str) -> str:
         "c": "complex",
     }
     return ", ".join(words[k] for k in letters)
-
-
-_DOC = """{summary}
-
-{body}
-*Distribution*: elementwise. Operands broadcast; operands of equal layout, replicated ones and scalars need no message.
-Where layouts differ, the cheaper operand is moved to the other's layout by one redistribution.
-
-Parameters
-----------
-{parameters}
-out : DNDarray, optional
-    Where the result is written; it keeps its layout and dtype.
-where : array of bool, optional
-    Compute only where True; elsewhere `out` keeps its values, and without `out` the result is 0.
-
-Returns
--------
-DNDarray
-    {returns}
-
-Raises
-------
-LayoutError
-    If the shapes do not broadcast.
-DTypeError
-    If the promoted dtype is not {kinds}.
-"""
-
-_RETURNS = {
-    "common": "Of the promoted dtype.",
-    "bool": "Of dtype bool.",
-    "real": "Of the promoted dtype, real where that is complex.",
-}
-
-
-def _document(function, row: Row, summary: str, body: str, names: tuple[str, ...]) -> None:
-    function.__name__ = function.__qualname__ = row.name
-    function.__module__ = "ht_core"
-    function.__doc__ = _DOC.format(
-        summary=summary,
-        body=body + "\n" if body else "",
-        parameters=", ".join(names) + " : array_like\n    Operands.",
-        returns=_RETURNS[row.result],
-        kinds=_kinds(row.accepts),
-    )
-
-
-def _direct(row: Row) -> frozenset[torch.dtype]:
-    """Return the dtypes with which torch's kernel gives the declared result as it is."""
-    kinds = row.accepts if row.compute == "common" else types.FLOATING
-    fine = (d for d in types.DTYPES.values() if d.kind in kinds and d.kind in row.accepts)
-    return frozenset(d.torch for d in fine if d.torch not in types.WIDE_UNSIGNED)
-
-
-def unary(
-    name: str,
-    kernel: Callable[..., torch.Tensor],
-    summary: str,
-    *,
-    accepts: str = types.ALL,
-    compute: str = "common",
-    result: str = "common",
-    numpy: str | None = "",
-    body: str = "",
-    operators: tuple[str, ...] = (),
-    aliases: tuple[str, ...] = (),
-) -> Callable[..., DNDarray]:
-    """Define an elementwise operation of one operand: the public function, its method and its operators."""
-    row = Row(name, kernel, accepts, compute, result, name if numpy == "" else numpy)
-    direct = _direct(row)
-
-    def function(x: object, /, out: DNDarray | None = None, *, where: object = True) -> DNDarray:
-        if out is None and where is True and type(x) is DNDarray and x.larray.dtype in direct:
-            return DNDarray(kernel(x.larray), x.layout, x.comm)
-        return execute(row, (x,), out, where)
-
-    _document(function, row, summary, body, ("x",))
-    return register(
-        function, kind="elementwise", numpy=row.numpy, accepts=accepts, operators=operators, aliases=aliases
-    )
-
-
-def binary(
-    name: str,
-    kernel: Callable[..., torch.Tensor],
-    summary: str,
-    *,
-    accepts: str = types.ALL,
-    compute: str = "common",
-    result: str = "common",
-    numpy: str | None = "",
-    body: str = "",
-    operator: str | None = None,
-    aliases: tuple[str, ...] = (),
-) -> Callable[..., DNDarray]:
-    """Define an elementwise operation of two operands.
-
-    With `operator`, e.g. ``"add"``, also ``__add__``, ``__radd__`` and ``__iadd__``; in-place twins (``add_``) follow.
-    """
-    row = Row(name, kernel, accepts, compute, result, name if numpy == "" else numpy)
-    direct = _direct(row)
-    floating = frozenset(d for d in direct if d.is_floating_point)
-
-    def function(x1: object, x2: object, /, out: DNDarray | None = None, *, where: object = True) -> DNDarray:
-        if out is None and where is True and type(x1) is DNDarray:
-            a = x1.larray
-            if type(x2) is DNDarray:
-                b = x2.larray
-                if x1.layout is x2.layout and x1.comm is x2.comm and a.dtype is b.dtype and a.dtype in direct:
-                    return DNDarray(kernel(a, b), x1.layout, x1.comm)
-            elif type(x2) in (float, int) and a.dtype in floating:
-                return DNDarray(kernel(a, x2), x1.layout, x1.comm)
-        return execute(row, (x1, x2), out, where)
-
-    _document(function, row, summary, body, ("x1", "x2"))
-    operators = () if operator is None else (f"__{operator}__",)
-    register(
-        function,
-        kind="elementwise",
-        numpy=row.numpy,
-        accepts=accepts,
-        arity=2,
-        operators=operators,
-        aliases=aliases,
-    )
-    if operator is not None and result == "common":
-
-        def reflected(self, other: object) -> DNDarray:
-            return execute(row, (other, self), None, True)
-
-        def inplace(self, other: object) -> DNDarray:
-            return execute(row, (self, other), self, True)
-
-        setattr(DNDarray, f"__r{operator}__", reflected)
-        setattr(DNDarray, f"__i{operator}__", inplace)
-        for alias in (name, *aliases):
-            setattr(DNDarray, f"{alias}_", inplace)
-    return function

@@ -1,0 +1,63 @@
+"""Kernels that agree with C99 and NumPy where torch's do not: at infinities, NaN and signed zeros of complex numbers.
+
+torch's complex kernels are exact in between; only the few special elements are computed by NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+
+def as_real_pairs(kernel: Callable) -> Callable:
+    """Return `kernel`, which is linear, with complex numbers as pairs of reals: keeps the signs of zeros."""
+
+    def paired(*operands, out=None):
+        if not operands[0].is_complex():
+            return kernel(*operands, out=out)
+        value = torch.view_as_complex(kernel(*map(_pairs, operands)))
+        return value if out is None else out.copy_(value)
+
+    return paired
+
+
+def _pairs(x: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(x.resolve_conj())
+
+
+def as_numpy_at_specials(kernel: Callable, name: str, zeros: bool = False) -> Callable:
+    """Return `kernel` with the elements of complex arrays that are not finite computed by NumPy's function `name`.
+
+    Parameters
+    ----------
+    zeros : bool
+        Elements with a zero operand are special too.
+    """
+    function = getattr(np, name)
+
+    def fixed(*operands, out=None):
+        if not operands[0].is_complex():
+            return kernel(*operands, out=out)
+        special = _special(operands, zeros)
+        if not bool(special.any()):
+            return kernel(*operands, out=out)
+        spread = torch.broadcast_tensors(*operands)
+        special = special.expand(spread[0].shape)
+        with np.errstate(all="ignore"):
+            found = function(*(x[special].detach().resolve_conj().cpu().numpy() for x in spread))
+        value = kernel(*operands)
+        value = value.masked_scatter(special, torch.from_numpy(found).to(value.device, value.dtype))
+        return value if out is None else out.copy_(value)
+
+    return fixed
+
+
+def _special(operands: tuple[torch.Tensor, ...], zeros: bool) -> torch.Tensor:
+    special = torch.zeros((), dtype=torch.bool, device=operands[0].device)
+    for x in operands:
+        special = special | ~torch.isfinite(x)
+        if zeros:
+            special = special | (x == 0)
+    return special
