@@ -10,7 +10,12 @@ import pytest
 from ht_comm import SerialComm, spmd
 
 HERE = Path(__file__).parent / "downstream"
-UNEVEN = (5, 0, 1, 14)
+
+
+def divided(rows, p):
+    """Return uneven extents of p blocks, one of them empty."""
+    head = (5, 0, 1, 2, 3, 1)[: p - 1]
+    return (*head, rows - sum(head))
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +48,7 @@ def check(comm, periodic):
     from warmth import Plane
 
     u = start(20)
-    for counts in (None, (*UNEVEN[: comm.size - 1], 20 - sum(UNEVEN[: comm.size - 1]))):
+    for counts in (None, divided(20, comm.size)):
         plane = Plane(u, 0.2, counts=counts, periodic=periodic, comm=comm)
         plane.step(25)
         want = reference(u, 25, 0.2, periodic)

@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(
         f"ht_comm.contract.{part}"
         for part in (
             "capital",
+            "matrix",
             "messages",
             "movement",
             "neighbours",
@@ -30,6 +31,7 @@ pytest.register_assert_rewrite(
 
 from .arrays import LIBRARIES  # noqa: E402 - the modules below must be registered first
 from .capital import CapitalContract  # noqa: E402
+from .matrix import MatrixContract  # noqa: E402
 from .messages import MessageContract  # noqa: E402
 from .movement import MovementContract  # noqa: E402
 from .neighbours import NeighbourContract  # noqa: E402
@@ -41,6 +43,7 @@ from .reductions import ReductionContract  # noqa: E402
 class Contract(
     ReductionContract,
     OperatorContract,
+    MatrixContract,
     MovementContract,
     NonBlockingContract,
     NeighbourContract,

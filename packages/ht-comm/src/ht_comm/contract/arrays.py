@@ -11,7 +11,7 @@ DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-LAYOUTS = ("C", "F", "stepped", "sliced", "reversed")
+LAYOUTS = ("C", "F", "transposed", "stepped", "sliced", "reversed")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,6 +61,10 @@ class NumpyArrays:
             return values, values
         if layout == "F":
             return (view := np.asfortranarray(values)), view
+        if layout == "transposed":  # the last two axes
+            axes = (*range(values.ndim - 2), values.ndim - 1, values.ndim - 2)[-values.ndim :]
+            base = np.ascontiguousarray(values.transpose(axes))
+            return base.transpose(axes), base
         if layout == "reversed":
             base = np.ascontiguousarray(np.flip(values))
             return np.flip(base), base
@@ -69,6 +73,20 @@ class NumpyArrays:
         view = base[tuple(slice(1, 1 + step * n, step) for n in values.shape)]
         view[...] = values
         return view, base
+
+    def views_of(self, dtype: str) -> tuple[str, ...]:
+        """Return the layouts that an operand of an element type may have: those of results, and more."""
+        return (*self.layouts, "expanded")
+
+    def view(self, values: np.ndarray, dtype: str, layout: str) -> Any:
+        """Return an operand with these values, in one of the layouts of `views_of`.
+
+        For ``expanded`` the values are to be a view with strides of zero.
+        """
+        if layout != "expanded":
+            return self.make(values, dtype, layout)
+        index = tuple(slice(0, 1) if step == 0 else slice(None) for step in values.strides)
+        return self.expand(self.make(values[index], dtype), values.shape)
 
     def read(self, x: Any) -> np.ndarray:
         """Return the values."""
@@ -113,6 +131,27 @@ class TorchArrays(NumpyArrays):
         offset = (view.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // base.itemsize
         strides = [step // base.itemsize for step in view.strides]
         return torch.as_strided(base_tensor, view.shape, strides, offset), base_tensor
+
+    def views_of(self, dtype: str) -> tuple[str, ...]:
+        """Return the layouts, with lazy conjugates of complex and lazy negatives of real numbers."""
+        lazy = {
+            "complex64": "conjugate",
+            "complex128": "conjugate",
+            "float32": "negative",
+            "float64": "negative",
+        }
+        return (*super().views_of(dtype), *([lazy[dtype]] if dtype in lazy else []))
+
+    def view(self, values: np.ndarray, dtype: str, layout: str) -> Any:
+        """Return an operand with these values."""
+        import torch
+
+        if layout == "conjugate":
+            return torch.conj(self.make(values.conj(), dtype, "stepped"))
+        if layout == "negative":
+            pairs = {"float32": "complex64", "float64": "complex128"}[dtype]
+            return torch.conj(self.make(-1j * values, pairs)).imag
+        return super().view(values, dtype, layout)
 
     def read(self, x: Any) -> np.ndarray:
         """Return the values, bfloat16 as float32."""
