@@ -57,6 +57,8 @@ class Draw:
         ``finish(out)``: change the variates of a tile in place (scale and shift, ...).
     native : bool
         NumPy's ``Generator.random`` gives the variates of `transform` at native speed.
+    sub : int
+        Which draw of the blocks the words are.
     """
 
     per_block: int
@@ -64,6 +66,7 @@ class Draw:
     transform: Callable[[Array, Array, Again], None]
     finish: Callable[[Array], None] | None = None
     native: bool = False
+    sub: int = 0
 
 
 # -- uniform ------------------------------------------------------------------------------------------------------
@@ -180,13 +183,13 @@ def _polar(xp, radius: Array, angle: Array, out: Array) -> None:
 # -- integers -----------------------------------------------------------------------------------------------------
 
 
-def raw() -> Draw:
-    """Return the draw of whole words, int64 by their bits."""
+def raw(sub: int = 0) -> Draw:
+    """Return the draw of whole words, int64 by their bits; those of draw `sub` of the blocks."""
+    return Draw(WORDS, torch.int64, _words, sub=sub)
 
-    def transform(words: Array, out: Array, again: Again) -> None:
-        out[...] = words
 
-    return Draw(WORDS, torch.int64, transform)
+def _words(words: Array, out: Array, again: Again) -> None:
+    out[...] = words
 
 
 def integers(low: int, span: int) -> Draw:
@@ -360,7 +363,7 @@ def _transform(draw: Draw, numbers: Array, key: Key, tile: Array) -> None:
     def again(places: Array, sub: int) -> Array:
         return _words_at(numbers[places >> 2], places & 3, key, sub)
 
-    draw.transform(blocks(numbers, key).reshape(-1), tile, again)
+    draw.transform(blocks(numbers, key, draw.sub).reshape(-1), tile, again)
     if draw.finish is not None:
         draw.finish(tile)
 
@@ -375,7 +378,7 @@ def _fill_run(out: torch.Tensor, draw: Draw, key: Key, start: int) -> None:
     per, length = draw.per_block, len(out)
     native, same = _is_native(out), out.dtype == draw.work
     most = TILE if native else DEVICE_BLOCKS * per
-    source = NATIVE.seek(key, start // per) if native else None
+    source = NATIVE.seek(key, start // per, draw.sub) if native else None
     memory = out.numpy() if native and same else out
     scratch = None
     at = -(start % per)

@@ -17,24 +17,26 @@ import numpy as np
 import torch
 from ht_comm import Communicator, get_comm
 
-from . import types
+from . import continuous, discrete, types
 from .devices import sanitize_device
 from .dndarray import DNDarray
 from .draws import Draw, exponential, fill, integers, normal, raw, uniform
 from .engines.creation import normalize_shape, normalize_split
-from .errors import DTypeError, LayoutError
-from .layout import Layout, normalize_axis
-from .permutation import LARGEST, Permutation, move_rows
+from .errors import LayoutError
+from .layout import Layout
+from .multivariate import Multivariate
+from .ordering import Orderings
 from .philox import Key
 from .random_arguments import (
-    as_array,
+    aligned,
     check_scale,
     in_range,
     integer_range,
     is_scalar,
-    joint_shape,
-    probabilities,
+    non_negative,
+    number,
 )
+from .sampling import Distribution, fill_array, result_type
 
 ALGORITHM = "philox4x64-10"
 _DISTRIBUTION = "*Distribution*: any split; no message. All ranks make the call, with the same arguments."
@@ -56,6 +58,16 @@ _OUT = """out : DNDarray, optional
 """
 _FLOATS = "float64 (the default), float32, float16 or bfloat16."
 _INTEGERS = "Any integer type or bool; int64 by default."
+#: Calls that a jump passes over: no stream of a program comes near it.
+JUMP = 1 << 48
+
+_UNIFORM = Distribution(
+    "uniform", (number("low", ""), number("high", "")), lambda low, high: (high - low, low), 1
+)
+_NORMAL = Distribution(
+    "normal", (number("loc", ""), non_negative("scale", "")), lambda loc, scale: (scale, loc), 1
+)
+_EXPONENTIAL = Distribution("exponential", (non_negative("scale", ""),), lambda scale: (scale, 0.0), 1)
 
 
 def _documented(dtypes: str = _FLOATS, out: str = ""):
@@ -70,7 +82,7 @@ def _documented(dtypes: str = _FLOATS, out: str = ""):
     return complete
 
 
-class Generator:
+class Generator(Orderings, Multivariate):
     """Random arrays that are the same for any number of ranks, split and device.
 
     Parameters
@@ -155,6 +167,28 @@ class Generator:
         fill(words, raw(), self._next_key())
         return [Generator(word % (1 << 64), comm=self.comm) for word in words.tolist()]
 
+    def jumped(self, jumps: int = 1) -> Generator:
+        """Return a generator `jumps` times 2**48 calls ahead of this one: their streams never meet. No message.
+
+        Parameters
+        ----------
+        jumps : int
+            In [0, 2**16).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `jumps` is not such an integer.
+
+        Examples
+        --------
+        >>> ht.random.default_rng(7).jumped().get_state()["calls"] == 2**48
+        True
+        """
+        ahead = in_range("jumped", "jumps", jumps, 1 << 16) * JUMP
+        state = self.get_state()
+        return _restore({**state, "calls": (state["calls"] + ahead) % (1 << 64)}, self.comm)
+
     def _comm(self, comm: Communicator | None) -> Communicator:
         comm = self.comm if comm is None else comm
         return get_comm() if comm is None else comm
@@ -214,9 +248,7 @@ class Generator:
             return self._floats(
                 "uniform", lambda kind: uniform(kind, low, high), size, dtype, None, split, device, comm
             )
-        size, split = joint_shape("uniform", size, split, low, high)
-        u = self.random(size, dtype, split=split, device=device, comm=comm)
-        return u * (high - low) + low
+        return self._affine(_UNIFORM, (low, high), uniform, size, dtype, split, device, comm)
 
     @_documented(out=_OUT)
     def standard_normal(
@@ -267,9 +299,7 @@ class Generator:
             return self._floats(
                 "normal", lambda kind: normal(kind, loc, scale), size, dtype, None, split, device, comm
             )
-        size, split = joint_shape("normal", size, split, loc, scale)
-        z = self.standard_normal(size, dtype, split=split, device=device, comm=comm)
-        return z * scale + loc
+        return self._affine(_NORMAL, (loc, scale), normal, size, dtype, split, device, comm)
 
     @_documented(out=_OUT)
     def standard_exponential(
@@ -314,8 +344,7 @@ class Generator:
             return self._floats(
                 "exponential", lambda kind: exponential(kind, scale), size, dtype, None, split, device, comm
             )
-        size, split = joint_shape("exponential", size, split, scale)
-        return self.standard_exponential(size, dtype, split=split, device=device, comm=comm) * scale
+        return self._affine(_EXPONENTIAL, (scale,), exponential, size, dtype, split, device, comm)
 
     # -- integers ---------------------------------------------------------------------------------------------------
 
@@ -361,153 +390,44 @@ class Generator:
         low, span = integer_range("integers", low, high, kind, endpoint)
         return self._filled("integers", integers(low, span), size, kind.torch, None, split, device, comm)
 
-    # -- permutations -----------------------------------------------------------------------------------------------
-
-    def permutation(self, x, axis=0, *, split=None, device=None, comm=None) -> DNDarray:
-        """Return the numbers 0..x-1 or the rows of an array in random order.
-
-        Parameters
-        ----------
-        x : int or array_like
-            The number of integers, or the array whose entries along `axis` are reordered. Not changed.
-        axis : int
-            For an array, the axis.
-        split, device, comm
-            For an integer, as in :meth:`random`; an array keeps its own.
-
-        Returns
-        -------
-        DNDarray
-            int64 of shape (x,), or of the shape, dtype and layout of `x`.
-
-        Raises
-        ------
-        ValueError
-            If the number is not in [0, 2**48), the array is 0-D or `axis` out of range.
-
-        Notes
-        -----
-        *Distribution*: the split stays. No message, except along the split axis of an array: one exchange, in which
-        each row that changes its rank is sent once. ``permutation(x)`` moves the rows as ``permutation(len(x))``
-        orders the numbers. See :mod:`ht_core.permutation` for the method and its quality.
-
-        Examples
-        --------
-        >>> ht.random.default_rng(1).permutation(6, split=0).numpy().tolist()
-        [3, 4, 2, 0, 5, 1]
-        """
-        if hasattr(x, "__index__") and not isinstance(x, DNDarray):
-            return self._order("permutation", x, x, types.int64, split, device, comm)
-        x = as_array("permutation", x, split, device, comm)
-        axis = normalize_axis(axis, x.ndim, "permutation")
-        order = Permutation(x.shape[axis], self._next_key())
-        return DNDarray(move_rows(x.larray, x.layout, x.comm, order, axis), x.layout, x.comm)
-
-    def randperm(self, n, dtype=types.int64, *, split=None, device=None, comm=None) -> DNDarray:
-        """Return the numbers 0..n-1 in random order, of integer type `dtype`; see :meth:`permutation`. No message."""
-        return self._order("randperm", n, n, dtype, split, device, comm)
-
-    def shuffle(self, x, axis=0) -> None:
-        """Reorder the rows of an array in place; as :meth:`permutation`, with the same cost.
-
-        Parameters
-        ----------
-        x : DNDarray
-            Changed in place.
-        axis : int
-            The axis whose entries are reordered.
-
-        Raises
-        ------
-        TypeError
-            If `x` is not a DNDarray.
-        LayoutError
-            If `axis` is out of range.
-        """
-        if not isinstance(x, DNDarray):
-            raise TypeError(f"shuffle: x must be a DNDarray, got {type(x).__name__}; use permutation(x)")
-        x.larray.copy_(self.permutation(x, axis).larray)
-
-    def choice(
-        self, a, size=None, replace=True, p=None, axis=0, shuffle=True, *, split=None, device=None, comm=None
+    def random_integers(
+        self, low, high=None, size=None, dtype=types.int64, *, split=None, device=None, comm=None
     ) -> DNDarray:
-        """Draw from the numbers 0..a-1 or from the entries of an array.
+        """Draw integers from [low, high], or from [1, low]; as :meth:`integers` with ``endpoint=True``. No message."""
+        low, high = (1, low) if high is None else (low, high)
+        return self.integers(low, high, size, dtype, True, split=split, device=device, comm=comm)
 
-        Parameters
-        ----------
-        a : int or array_like
-            The number of integers, or the array.
-        size : int or tuple of int, optional
-            Number of draws; a tuple gives the shape.
-        replace : bool
-            Draw with replacement.
-        p : array_like of float, optional
-            Probabilities of the entries, shape (n,); they must add up to 1. Held by every rank (a split array is
-            gathered: 8 n bytes).
-        axis : int
-            The axis of `a` from which entries are drawn.
-        shuffle : bool
-            Accepted as in NumPy; draws without replacement are in random order anyhow.
-        split : int, optional
-            The axis along which the drawn numbers are cut.
-        device, comm
-            As in :meth:`random`.
-
-        Returns
-        -------
-        DNDarray
-            int64 of shape `size`, or the entries: `a` with `axis` replaced by `size`.
+    def bytes(self, length: int) -> bytes:
+        """Return `length` random bytes, the same on every rank. No message.
 
         Raises
         ------
-        LayoutError
-            If `size` is larger than the number of entries without replacement, or the shapes do not fit.
-        ValueError
-            If `a` is empty or `p` is not a probability distribution.
-
-        Notes
-        -----
-        *Distribution*: no message for numbers with a replicated or absent `p`. For an array, that of
-        ``a[numbers]``. Without replacement and without `p`, the draws are the first places of a random
-        permutation: no work or memory of the size of `a`. Without replacement and with `p`, they are the winners of
-        an exponential race with the rates `p`, which is the same as drawing one after the other.
+        ValueError, TypeError
+            If `length` is not an integer in [0, 2**40).
         """
-        array = None if hasattr(a, "__index__") and not isinstance(a, DNDarray) else a
-        if array is not None:
-            array = as_array("choice", array, None, device, comm)
-            axis = normalize_axis(axis, array.ndim, "choice")
-            comm, device = array.comm, array.device
-        n = in_range("choice", "a", a, 1 << 62) if array is None else array.shape[axis]
-        shape = () if size is None else normalize_shape(size, "choice")
-        count = math.prod(shape)
-        if n == 0 and count:
-            raise ValueError("choice: a must not be empty")
-        weights = None if p is None else probabilities(p, n)
-        if not replace and count > (n if weights is None else int((weights > 0).sum())):
-            raise LayoutError(
-                f"choice: size must be at most the number of entries that can be drawn without replacement, got {size}"
-            )
-        if replace:
-            numbers = self._chosen(n, shape, weights, split, device, comm)
-        elif weights is None:
-            numbers = self._order("choice", n, shape, types.int64, split, device, comm)
-        else:
-            numbers = self._raced(weights, shape, split, device, comm)
-        return numbers if array is None else array[(*(slice(None),) * axis, numbers)]
+        length = in_range("bytes", "length", length, 1 << 40)
+        words = torch.empty(-(-length // 8), dtype=torch.int64, device="cpu")
+        fill(words, raw(), self._next_key())
+        return words.numpy().astype("<i8", copy=False).tobytes()[:length]
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _floats(
         self, op, draw: Callable[[torch.dtype], Draw], size, dtype, out, split, device, comm
     ) -> DNDarray:
-        if out is not None and not isinstance(out, DNDarray):
-            raise TypeError(f"{op}: out must be a DNDarray, got {type(out).__name__}")
-        given = types.float64 if out is None else out.dtype
-        kind = given if dtype is None else types.canonical(dtype)
-        if kind.kind != "f" or (kind is not given and out is not None):
-            wanted = "a real floating type" if out is None or given.kind != "f" else f"that of out ({given})"
-            raise DTypeError(f"{op}: dtype must be {wanted}, got {kind}")
+        kind = result_type(op, dtype, out, False)
         return self._filled(op, draw(kind.torch), size, kind.torch, out, split, device, comm)
+
+    def _affine(
+        self, row: Distribution, values, draw: Callable[[torch.dtype], Draw], size, dtype, split, device, comm
+    ) -> DNDarray:
+        """Scale and shift standard variates by array parameters; the kernel of `row` gives factor and shift."""
+        kind = result_type(row.name, dtype, None, False)
+        out, parameters = aligned(self, row, values, kind, size, None, split, device, comm)
+        fill_array(out, draw(kind.torch), self._next_key())
+        factor, shift = row.kernel(*parameters)
+        out.larray.mul_(factor).add_(shift)
+        return out
 
     def _filled(self, op, draw: Draw, size, kind: torch.dtype, out, split, device, comm) -> DNDarray:
         """Fill `out` or a new array; everything is checked before the call is counted."""
@@ -526,64 +446,6 @@ class Generator:
         layout = Layout.even(shape, split, comm.size)
         return DNDarray(torch.empty(layout.lshape(comm.rank), dtype=kind, device=place), layout, comm)
 
-    def _order(self, op, n, size, dtype, split, device, comm) -> DNDarray:
-        """Return the first places of a permutation of `n`, in the shape `size`."""
-        n = in_range(op, "n" if op == "randperm" else "a" if op == "choice" else "x", n, LARGEST)
-        kind = types.canonical(dtype)
-        if kind.kind not in "iu" or n > types.iinfo(kind).max + 1:
-            raise DTypeError(f"{op}: dtype must be an integer type that holds {n - 1}, got {kind}")
-        out = self._empty(op, size, kind.torch, split, device, comm)
-        order = Permutation(n, self._next_key())
-        start, runs, length, stride = _runs(out.layout, out.comm.rank)
-        places = start + stride * np.arange(runs)[:, None] + np.arange(length)
-        out.larray.copy_(order.image(torch.from_numpy(places)).view(out.lshape))
-        return out
-
-    def _chosen(self, n: int, shape, weights: np.ndarray | None, split, device, comm) -> DNDarray:
-        """Draw numbers below `n` with replacement."""
-        if weights is None:
-            return self.integers(0, max(n, 1), shape, split=split, device=device, comm=comm)
-        u = self.random(shape, split=split, device=device, comm=comm)
-        edges = torch.from_numpy(np.cumsum(weights)).to(u.larray.device)
-        # The last edge may fall short of 1 by rounding; entries without probability have no interval.
-        numbers = torch.searchsorted(edges, u.larray * edges[-1], right=True)
-        return DNDarray(numbers.clamp_(max=int(np.flatnonzero(weights)[-1])), u.layout, u.comm)
-
-    def _raced(self, weights: np.ndarray, shape, split, device, comm) -> DNDarray:
-        """Draw without replacement: the first arrivals of independent exponential clocks."""
-        out = self._empty("choice", shape, torch.int64, split, device, comm)
-        arrivals = torch.empty(len(weights), dtype=torch.float64, device="cpu")
-        fill(arrivals, exponential(torch.float64), self._next_key())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            times = np.where(weights > 0, arrivals.numpy() / weights, np.inf)
-        first = np.argsort(times, kind="stable")[: math.prod(shape)].reshape(shape)
-        out.larray.copy_(torch.as_tensor(first[out.layout.slices(out.comm.rank)]))
-        return out
-
-
-def fill_array(out: DNDarray, draw: Draw, key: Key) -> None:
-    """Write into `out`, of any layout, the variates of its elements' places in the flattened array. No message."""
-    local = out.larray.detach()
-    if local.numel() == 0:
-        return
-    start, runs, length, stride = _runs(out.layout, out.comm.rank)
-    target = (
-        local if local.is_contiguous() else torch.empty(out.lshape, dtype=local.dtype, device=local.device)
-    )
-    fill(target.view(runs, length), draw, key, start, stride)
-    if target is not local:
-        local.copy_(target)
-
-
-def _runs(layout: Layout, rank: int) -> tuple[int, int, int, int]:
-    """Return (start, runs, length, stride) of the part of `rank` in the flattened global array (C order)."""
-    if layout.split is None:
-        return 0, 1, layout.size, max(layout.size, 1)
-    inner = math.prod(layout.shape[layout.split + 1 :])
-    stride = layout.shape[layout.split] * inner
-    runs = math.prod(layout.shape[: layout.split])
-    return layout.displs[rank] * inner, runs, layout.counts[rank] * inner, max(stride, 1)
-
 
 def _restore(state: dict, comm: Communicator | None = None) -> Generator:
     made = Generator(0, comm=comm)
@@ -596,3 +458,8 @@ def _checked_seed(op: str, seed: object, comm: Communicator | None) -> int:
         entropy = np.array([secrets.randbits(64)], dtype=np.uint64)
         return int((get_comm() if comm is None else comm).bcast(entropy, root=0)[0])
     return in_range(op, "seed", seed, 1 << 64)
+
+
+# Rows of the categories are methods like those written out above.
+for _name, _method in {**continuous.METHODS, **discrete.METHODS}.items():
+    setattr(Generator, _name, _method)

@@ -26,6 +26,7 @@ import torch
 from ht_comm import Communicator
 
 from .draws import TILE, fill, integers
+from .engines.indexing import bits
 from .layout import Layout
 from .philox import Key
 
@@ -123,7 +124,8 @@ def move_rows(
         Of the extent along `axis`.
     """
     if axis != layout.split or comm.size == 1:
-        return local.index_select(axis, order.image(torch.arange(order.n, device="cpu")).to(local.device))
+        wanted = order.image(torch.arange(order.n, device="cpu")).to(local.device)
+        return bits(local).index_select(axis, wanted).view(local.dtype)
     start, count = layout.displs[comm.rank], layout.counts[comm.rank]
     displs = np.asarray(layout.displs)
     own = torch.arange(start, start + count, device="cpu")
@@ -135,8 +137,8 @@ def move_rows(
     arrival = torch.from_numpy(np.argsort(wanted)).to(local.device)
     send_counts = tuple(np.bincount(goes_to, minlength=comm.size).tolist())
     recv_counts = tuple(np.bincount(comes_from, minlength=comm.size).tolist())
-    moved = comm.alltoallv(local.index_select(axis, packing), send_counts, recv_counts, axis=axis)
-    return torch.empty_like(moved).index_copy_(axis, arrival, moved)
+    moved = comm.alltoallv(bits(local).index_select(axis, packing), send_counts, recv_counts, axis=axis)
+    return torch.empty_like(moved).index_copy_(axis, arrival, moved).view(local.dtype)
 
 
 def _owners(displs: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -93,17 +93,16 @@ def _of_default(method, name: str | None = None):
 
 get_state = _of_default(Generator.get_state)
 set_state = _of_default(Generator.set_state)
-random = _of_default(Generator.random)
-uniform = _of_default(Generator.uniform)
-standard_normal = _of_default(Generator.standard_normal)
-normal = _of_default(Generator.normal)
-standard_exponential = _of_default(Generator.standard_exponential)
-exponential = _of_default(Generator.exponential)
-integers = _of_default(Generator.integers)
-permutation = _of_default(Generator.permutation)
-randperm = _of_default(Generator.randperm)
-shuffle = _of_default(Generator.shuffle)
-choice = _of_default(Generator.choice)
+# Every method that draws is a function, too.
+_NOT_DRAWING = ("get_state", "set_state", "spawn", "jumped")
+globals().update(
+    {
+        name: _of_default(method)
+        for name, method in inspect.getmembers(Generator, inspect.isfunction)
+        if not name.startswith("_") and name not in _NOT_DRAWING
+    }
+)
+random = globals()["random"]
 random_sample = ranf = sample = random
 
 

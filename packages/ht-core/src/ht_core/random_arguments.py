@@ -2,14 +2,78 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from . import types
+from .devices import sanitize_device
 from .dndarray import DNDarray
-from .engines.creation import normalize_shape
+from .engines.creation import normalize_shape, normalize_split
+from .engines.elementwise import as_operand, common_comm
+from .engines.redistribution import redistribute
 from .errors import DTypeError, LayoutError
+from .layout import Layout
+
+#: Default of a parameter that the caller must give.
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a distribution: its name, its range and its words.
+
+    Attributes
+    ----------
+    name : str
+    text : str
+        For the docstring.
+    holds : callable
+        ``holds(values)``: where float64 values are allowed; NaN never is.
+    requirement : str
+        The range in words.
+    default : float
+    """
+
+    name: str
+    text: str
+    holds: Callable[[torch.Tensor], torch.Tensor]
+    requirement: str
+    default: object = REQUIRED
+
+
+def number(name: str, text: str, default: object = REQUIRED) -> Parameter:
+    """A parameter that may be any finite number."""
+    return Parameter(name, text, torch.isfinite, "finite", default)
+
+
+def positive(name: str, text: str, default: object = REQUIRED) -> Parameter:
+    """A parameter above 0, finite."""
+    return Parameter(name, text, lambda v: (v > 0) & torch.isfinite(v), "positive", default)
+
+
+def non_negative(name: str, text: str, default: object = REQUIRED) -> Parameter:
+    """A parameter of at least 0, finite."""
+    return Parameter(name, text, lambda v: (v >= 0) & torch.isfinite(v), "non-negative", default)
+
+
+def count(name: str, text: str, most: float = 2.0**63) -> Parameter:
+    """A parameter that is a whole number of at least 0, at most `most`."""
+    words = f"a whole number in [0, {most:g}]"
+    return Parameter(name, text, lambda v: (v >= 0) & (v <= most) & (v == torch.floor(v)), words)
+
+
+def probability(name: str, text: str, above: bool = False, below: bool = False) -> Parameter:
+    """A parameter in [0, 1], without the ends that `above` (0) and `below` (1) exclude."""
+
+    def holds(v: torch.Tensor) -> torch.Tensor:
+        return ((v > 0) if above else (v >= 0)) & ((v < 1) if below else (v <= 1))
+
+    return Parameter(name, text, holds, f"in {'(' if above else '['}0, 1{')' if below else ']'}")
 
 
 def in_range(op: str, argument: str, value: object, stop: int) -> int:
@@ -51,6 +115,91 @@ def joint_shape(
             axis = v.split + len(shape) - v.ndim
             split = axis if v.shape[v.split] == shape[axis] else None
     return shape, split
+
+
+def aligned(
+    generator, row, values: tuple, kind: types.dtype, size, out: DNDarray | None, split, device, comm
+) -> tuple[DNDarray, list[torch.Tensor]]:
+    """Return the array to be filled and, for each parameter of `row`, what this rank needs of it in float64.
+
+    *Distribution*: no message where the parameters are numbers or replicated. Otherwise one check that all ranks share
+    and one redistribution of each that is split otherwise than the result.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, on every rank.
+    LayoutError
+        If the shapes do not broadcast.
+    DTypeError
+        If a parameter does not consist of real numbers.
+    """
+    op = row.name
+    arrays = [v for v in values if isinstance(v, DNDarray)] + ([] if out is None else [out])
+    comm = common_comm(arrays, op) if arrays and comm is None else generator._comm(comm)
+    if any(x.comm is not comm for x in arrays):
+        raise LayoutError(f"{op}: comm must be that of the array parameters, got another one")
+    if device is None and arrays:
+        place = arrays[0].larray.device
+    else:
+        place = sanitize_device(device).torch_device
+    operands = [_operand(v, comm, place, f"{op}: {p.name}") for v, p in zip(values, row.parameters)]
+    if out is not None:
+        if size is not None and normalize_shape(size, op) != out.shape:
+            raise LayoutError(f"{op}: size must be the shape of out, {out.shape}, got {size}")
+        size, split = out.shape, out.split
+    shape, split = joint_shape(op, size, split, *operands)
+    layout = Layout.even(shape, normalize_split(split, len(shape), op), comm.size)
+    layout = layout if out is None else out.layout
+    _check(row, operands, comm)
+    locals_ = [_meeting(x, layout).contiguous() for x in operands]
+    if out is None:
+        out = DNDarray(torch.empty(layout.lshape(comm.rank), dtype=kind.torch, device=place), layout, comm)
+    return out, locals_
+
+
+def _operand(value: object, comm, device: torch.device, argument: str) -> DNDarray:
+    """Return a parameter as an array of float64."""
+    if is_scalar(value):
+        tensor = torch.tensor(float(value), dtype=torch.float64, device=device)
+        return DNDarray(tensor, Layout((), None), comm)
+    array = as_operand(value, comm, device, argument)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{argument} must consist of real numbers, got {array.dtype}")
+    return DNDarray(array.larray.detach().to(torch.float64), array.layout, comm)
+
+
+def _check(row, operands: list[DNDarray], comm) -> None:
+    """Refuse values out of range; collective where a parameter is split."""
+    error = None
+    for parameter, x in zip(row.parameters, operands):
+        bad = x.larray[~parameter.holds(x.larray)] if error is None else ()
+        if len(bad):
+            error = ValueError(
+                f"{row.name}: {parameter.name} must be {parameter.requirement}, got {bad[0].item():g}"
+            )
+    if row.conditions:  # whatever this rank has found: the others may have to meet it in a redistribution
+        shape = np.broadcast_shapes(*(x.shape for x in operands))
+        split = next((x.split + len(shape) - x.ndim for x in operands if x.split is not None), None)
+        layout = Layout.even(shape, split, comm.size)
+        locals_ = [_meeting(x, layout) for x in operands]
+        for holds, requirement in row.conditions:
+            if error is None and not bool(holds(*locals_).all()):
+                error = ValueError(f"{row.name}: {requirement}")
+    if any(x.split is not None for x in operands):
+        comm.agree(error)
+    elif error is not None:
+        raise error
+
+
+def _meeting(x: DNDarray, layout: Layout) -> torch.Tensor:
+    """Return this rank's part of a parameter, as it broadcasts to an array of `layout`."""
+    axis = None if layout.split is None else layout.split - (layout.ndim - x.ndim)
+    if axis is None or axis < 0 or x.shape[axis] != layout.shape[layout.split]:
+        target = Layout(x.shape, None)
+    else:
+        target = Layout(x.shape, axis, layout.counts)
+    return redistribute(x.larray, x.layout, target, x.comm)
 
 
 def integer_range(op: str, low: object, high: object, kind: types.dtype, endpoint: bool) -> tuple[int, int]:
