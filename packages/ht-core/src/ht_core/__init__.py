@@ -15,15 +15,21 @@ from ht_comm import CommError, get_comm, use_comm
 
 from . import (
     arithmetic,
+    building_matrices,
     complex_numbers,
     creation,
+    data_type_functions,
     devices,
     distribution,
     exponential,
+    grids,
     indexing,
+    info,
     integers,
+    interchange,
     logic,
     manipulation,
+    numerical_ranges,
     printing,
     protocols,
     random,
@@ -33,11 +39,41 @@ from . import (
     statistics,
     trigonometry,
     types,
+    upper_layers,
+    windows,
 )
 from ._version import __version__
+from .complex_numbers import iscomplexobj, isrealobj
+from .data_type_functions import (
+    abstract,
+    astype,
+    canonical_heat_type,
+    common_type,
+    complexfloating,
+    datatype,
+    flexible,
+    floating,
+    generic,
+    heat_type_is_complexfloating,
+    heat_type_is_exact,
+    heat_type_is_inexact,
+    heat_type_is_realfloating,
+    heat_type_of,
+    inexact,
+    integer,
+    isscalar,
+    issubdtype,
+    min_scalar_type,
+    number,
+    signedinteger,
+    unsignedinteger,
+)
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
 from .errors import DTypeError, LayoutError, MissingLayerError
+from .grids import mgrid, ogrid
+from .info import API_VERSIONS
+from .info import namespace_info as __array_namespace_info__
 from .layout import Layout
 from .printing import print0
 from .registry import OPERATIONS
@@ -48,6 +84,7 @@ from .types import (
     can_cast,
     complex64,
     complex128,
+    dtype,
     finfo,
     float16,
     float32,
@@ -66,10 +103,30 @@ from .types import (
     uint64,
 )
 
+__array_api_version__ = API_VERSIONS[-1]
 newaxis = None
+Euler, Inf, Infty, Infinity, NaN, euler_gamma = e, inf, inf, inf, nan, 0.5772156649015329
 # Heat's spellings of dtypes; `bool` and `float` here are dtypes, as in the Array API and NumPy.
 bool, float, double, half, int, long = bool_, float32, float64, float16, int32, int64
+float_ = single = float32
+byte, short, intc, int_, longlong = int8, int16, int32, int64, int64
+ubyte, ushort, uintc, uint, ulong, ulonglong = uint8, uint16, uint32, uint64, uint64, uint64
+csingle = cfloat = complex64
+cdouble = complex128
+complex = complexfloating
 
 
 # Every row of the registry is a public function under its name and its aliases.
 globals().update({name: row.function for name, row in OPERATIONS.items()})
+
+
+def __getattr__(name: str):
+    """Return a function of a wheel above, such as ``matmul``; see ``upper_layers``."""
+    if name in upper_layers.names():
+        globals()[name] = found = upper_layers.resolve(name)
+        return found
+    raise AttributeError(f"module 'ht_core' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *upper_layers.names()})

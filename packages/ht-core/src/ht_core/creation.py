@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,26 +11,12 @@ from ht_comm import Communicator, get_comm
 from . import types
 from .devices import sanitize_device
 from .dndarray import DNDarray, _cast
-from .engines.creation import create, create_like, normalize_split
+from .engines.creation import create, create_like, creates, normalize_split, signed
+from .engines.elementwise import plan_elementwise
 from .engines.redistribution import redistribute
 from .errors import LayoutError
 from .layout import Layout
 from .registry import register
-
-_COMMON = """split : int, optional
-    The axis along which the array is cut; None (the default) makes every rank hold all of it.
-device : Device or str, optional
-    "cpu", "gpu" or a torch device; the default is ``ht.get_device()``.
-comm : Communicator, optional
-    The ranks that hold the array; the default is ``ht.get_comm()``.
-"""
-
-
-def _creates(function):
-    """Complete the docstring of a creation function and enter it as an operation."""
-    function.__doc__ = function.__doc__.replace("{common}", _COMMON.replace("\n", "\n    ").rstrip())
-    return register(function, kind="creation", numpy=function.__name__, arity=0, method=False)
-
 
 # -- from values ----------------------------------------------------------------------------------------------
 
@@ -58,7 +44,7 @@ def array(
     dtype : dtype, optional
         The default is the dtype of `obj`.
     copy : bool, optional
-        True, the default, gives the array memory of its own; None and False share that of `obj` where possible.
+        True, the default, gives the array memory of its own; None shares that of `obj` where possible, False must.
     ndmin : int
         Least number of axes; missing ones are put in front.
     split : int, optional
@@ -76,6 +62,8 @@ def array(
         If an axis is out of range, both `split` and `is_split` are given, or the parts do not fit together.
     DTypeError
         If the values are not numbers.
+    ValueError
+        If `copy` is False and memory cannot be shared.
 
     Examples
     --------
@@ -85,7 +73,12 @@ def array(
     if split is not None and is_split is not None:
         raise LayoutError("array: split and is_split must not both be given: parts or a whole, not both")
     if isinstance(obj, DNDarray):
-        return _from_array(obj, dtype, copy, split, device)
+        made = _from_array(obj, dtype, copy, split, device)
+        if copy is False and made.larray.data_ptr() != obj.larray.data_ptr() and obj.size:
+            raise ValueError(
+                "array: copy must not be False where dtype, device or split change; leave it out"
+            )
+        return made
     comm = get_comm() if comm is None else comm
     local = _to_tensor(obj, dtype, device)
     local = local.reshape((1,) * (ndmin - local.ndim) + tuple(local.shape))
@@ -95,6 +88,10 @@ def array(
         layout = Layout.even(tuple(local.shape), normalize_split(split, local.ndim, "array"), comm.size)
         part = redistribute(local, Layout.replicated(layout.shape), layout, comm)
         made = DNDarray(part, layout, comm)
+    if copy is False and not _may_share(made.larray, obj) and made.size:
+        raise ValueError(
+            f"array: copy must not be False for {type(obj).__name__} without memory that can be shared; leave it out"
+        )
     return made.copy() if copy and _may_share(made.larray, obj) else made
 
 
@@ -183,18 +180,39 @@ def _ones(lshape, offset, dtype, device):
 
 
 def _filled(value):
-    return lambda lshape, offset, dtype, device: torch.full(lshape, value, dtype=dtype, device=device)
+    def fill(lshape, offset, dtype, device):
+        if dtype is torch.uint64:  # torch reads the number as a signed one
+            return torch.full(lshape, signed(value), dtype=torch.int64, device=device).view(dtype)
+        return (
+            _cast(torch.full(lshape, value, device=device), dtype)
+            if type(value) is complex
+            else torch.full(lshape, value, dtype=dtype, device=device)
+        )
+
+    return fill
 
 
-def _value_and_dtype(fill_value: object, dtype: object):
-    value = fill_value.item() if hasattr(fill_value, "item") else fill_value
-    if dtype is None:
-        dtype = getattr(fill_value, "dtype", type(value))
-    return value, dtype
+def _full(op: str, fill_value: object, like: Callable, dtype: object) -> DNDarray:
+    """Make an array by `like(dtype, fill)`: of a number in each part, or of an array that is broadcast to it."""
+    size = fill_value.size if isinstance(fill_value, DNDarray) else np.size(fill_value)
+    if size != 1:
+        values = fill_value if isinstance(fill_value, DNDarray) else asarray(fill_value)
+        made = like(values.dtype if dtype is None else dtype, _empty)
+        return _assign(made, values.astype(made.dtype, copy=False), op)
+    value = fill_value.item() if hasattr(fill_value, "item") else np.asarray(fill_value).item()
+    kind = getattr(fill_value, "dtype", type(value)) if dtype is None else dtype
+    return like(kind, _filled(value))
 
 
-@_creates
-def empty(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> DNDarray:
+def _assign(x: DNDarray, values: DNDarray, op: str) -> DNDarray:
+    """Write `values` to `x`, which they are broadcast to."""
+    target = plan_elementwise((x.layout, values.layout), x.comm.size, x.layout, op).targets[1]
+    x.larray.copy_(redistribute(values.larray, values.layout, target, x.comm))
+    return x
+
+
+@creates
+def empty(shape, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
     """Make an array of uninitialised values. No message.
 
     Parameters
@@ -208,8 +226,8 @@ def empty(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> 
     return create("empty", shape, dtype, split, device, comm, _empty)
 
 
-@_creates
-def zeros(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> DNDarray:
+@creates
+def zeros(shape, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
     """Make an array of zeros. No message.
 
     Parameters
@@ -228,8 +246,8 @@ def zeros(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> 
     return create("zeros", shape, dtype, split, device, comm, _zeros)
 
 
-@_creates
-def ones(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> DNDarray:
+@creates
+def ones(shape, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
     """Make an array of ones. No message.
 
     Parameters
@@ -243,7 +261,7 @@ def ones(shape, dtype=types.float64, *, split=None, device=None, comm=None) -> D
     return create("ones", shape, dtype, split, device, comm, _ones)
 
 
-@_creates
+@creates
 def full(shape, fill_value, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
     """Make an array filled with one value. No message.
 
@@ -251,149 +269,44 @@ def full(shape, fill_value, dtype=None, *, split=None, device=None, comm=None) -
     ----------
     shape : int or tuple of int
         Global shape.
-    fill_value : number
-        The value.
+    fill_value : number or array_like
+        The value, or an array that is broadcast to `shape`.
     dtype : dtype, optional
         The default is the dtype of `fill_value`.
     {common}
     """
-    value, dtype = _value_and_dtype(fill_value, dtype)
-    return create("full", shape, dtype, split, device, comm, _filled(value))
+    return _full(
+        "full", fill_value, lambda kind, fill: create("full", shape, kind, split, device, comm, fill), dtype
+    )
 
 
-@_creates
+@creates
 def empty_like(x, /, dtype=None, *, split="like", device=None, comm=None) -> DNDarray:
     """Make an array of uninitialised values with the shape, dtype and layout of `x`. No message."""
     return create_like("empty_like", x, dtype, split, device, comm, _empty)
 
 
-@_creates
+@creates
 def zeros_like(x, /, dtype=None, *, split="like", device=None, comm=None) -> DNDarray:
     """Make an array of zeros with the shape, dtype and layout of `x`. No message."""
     return create_like("zeros_like", x, dtype, split, device, comm, _zeros)
 
 
-@_creates
+@creates
 def ones_like(x, /, dtype=None, *, split="like", device=None, comm=None) -> DNDarray:
     """Make an array of ones with the shape, dtype and layout of `x`. No message."""
     return create_like("ones_like", x, dtype, split, device, comm, _ones)
 
 
-@_creates
+@creates
 def full_like(x, /, fill_value, dtype=None, *, split="like", device=None, comm=None) -> DNDarray:
     """Make an array filled with one value, with the shape, dtype and layout of `x`. No message."""
-    value = fill_value.item() if hasattr(fill_value, "item") else fill_value
-    return create_like("full_like", x, dtype, split, device, comm, _filled(value))
-
-
-# -- ranges and diagonals ------------------------------------------------------------------------------------
-
-
-@_creates
-def arange(start, /, stop=None, step=1, *, dtype=None, split=None, device=None, comm=None) -> DNDarray:
-    """Make the values ``start, start + step, ...`` below `stop`. No message.
-
-    Parameters
-    ----------
-    start, stop, step : number
-        As for ``range``; a single argument is `stop`.
-    dtype : dtype, optional
-        int64 where all arguments are integers, float64 otherwise.
-    {common}
-
-    Raises
-    ------
-    LayoutError
-        If `step` is 0.
-
-    Examples
-    --------
-    >>> ht.arange(5, split=0).numpy().tolist()
-    [0, 1, 2, 3, 4]
-    """
-    start, stop = (0, start) if stop is None else (start, stop)
-    if step == 0:
-        raise LayoutError("arange: step must not be 0")
-    exact = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
-    n = max(-((start - stop) // step) if exact else math.ceil((stop - start) / step), 0)
-    dtype = (types.int64 if exact else types.float64) if dtype is None else types.canonical(dtype)
-
-    def fill(lshape, offset, kind, device):
-        work = torch.int64 if exact else torch.float64
-        index = torch.arange(offset, offset + lshape[0], dtype=work, device=device)
-        return index.mul_(step).add_(start).to(kind)
-
-    return create("arange", (n,), dtype, split, device, comm, fill)
-
-
-@_creates
-def linspace(
-    start, stop, num=50, endpoint=True, retstep=False, dtype=None, *, split=None, device=None, comm=None
-) -> DNDarray:
-    """Make `num` evenly spaced values from `start` to `stop`. No message.
-
-    Parameters
-    ----------
-    start, stop : number
-        First value and end of the interval.
-    num : int
-        Number of values.
-    endpoint : bool
-        Let `stop` be the last value; otherwise it is left out.
-    retstep : bool
-        Return the pair (values, spacing).
-    dtype : dtype, optional
-        float64 by default.
-    {common}
-    """
-    if num < 0:
-        raise LayoutError(f"linspace: num must be non-negative, got {num}")
-    gaps = num - 1 if endpoint else num
-    step = (stop - start) / gaps if gaps else math.nan
-    dtype = (types.complex128 if isinstance(step, complex) else types.float64) if dtype is None else dtype
-
-    def fill(lshape, offset, kind, device):
-        work = torch.complex128 if isinstance(step, complex) else torch.float64
-        index = torch.arange(offset, offset + lshape[0], dtype=torch.float64, device=device).to(work)
-        values = index.mul_(step if gaps else 0).add_(start)
-        if endpoint and gaps and offset + lshape[0] == num and lshape[0]:
-            values[-1] = stop
-        if not kind.is_floating_point and not kind.is_complex:
-            values = values.floor()
-        return _cast(values, kind)
-
-    values = create("linspace", (num,), dtype, split, device, comm, fill)
-    return (values, step) if retstep else values
-
-
-@_creates
-def eye(N, M=None, k=0, dtype=types.float64, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make a matrix with ones on diagonal `k` and zeros elsewhere. No message.
-
-    Parameters
-    ----------
-    N, M : int
-        Numbers of rows and columns; M is N by default. ``eye((N, M))`` is accepted too.
-    k : int
-        The diagonal: 0 is the main one, positive ones are above it.
-    dtype : dtype
-        float64 by default.
-    {common}
-    """
-    shape = tuple(N) if isinstance(N, (tuple, list)) else (N, N if M is None else M)
-    if len(shape) == 1:
-        shape *= 2
-    axis = normalize_split(split, 2, "eye")
-
-    def fill(lshape, offset, kind, device):
-        first_row, first_column = (offset if axis == 0 else 0), (offset if axis == 1 else 0)
-        diagonal = first_row + k - first_column  # element (i, j) of the part is one where i + diagonal == j
-        part = torch.zeros(lshape, dtype=kind, device=device)
-        if -lshape[0] < diagonal < lshape[1]:
-            part.diagonal(diagonal).fill_(1)
-        return part
-
-    return create("eye", shape, dtype, split, device, comm, fill)
+    return _full(
+        "full_like",
+        fill_value,
+        lambda kind, fill: create_like("full_like", x, kind, split, device, comm, fill),
+        x.dtype if dtype is None else dtype,
+    )
 
 
 register(

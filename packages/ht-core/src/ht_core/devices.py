@@ -35,6 +35,11 @@ cpu = Device("cpu", torch.device("cpu"))
 _default: list[Device] = [cpu]
 
 
+def has_gpu() -> bool:
+    """Tell whether torch finds a GPU on this rank."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
 def _gpu() -> Device:
     if torch.cuda.is_available():  # CUDA and ROCm
         from ht_comm import get_comm

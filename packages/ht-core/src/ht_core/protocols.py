@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from .dndarray import DNDarray
+from .info import API_VERSIONS
 from .registry import OPERATIONS
 from .upper_layers import LAZY, resolve
 
@@ -66,8 +67,10 @@ def _array_namespace(self: DNDarray, *, api_version: str | None = None):
     ValueError
         If another version of the standard is asked for.
     """
-    if api_version not in (None, "2025.12", "2024.12", "2023.12"):
-        raise ValueError(f"__array_namespace__: api_version must be 2025.12, got {api_version}")
+    if api_version is not None and api_version not in API_VERSIONS:
+        raise ValueError(
+            f"__array_namespace__: api_version must be one of {', '.join(API_VERSIONS)}, got {api_version!r}"
+        )
     import ht_core
 
     return ht_core

@@ -6,6 +6,8 @@ except that the two of them meet in float32. Nothing here touches an array.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -221,49 +223,204 @@ def to_real(a: dtype) -> dtype:
     return {complex64: float32, complex128: float64}.get(a, a)
 
 
-def can_cast(source: object, target: object, casting: str = "safe") -> bool:
-    """Tell whether a cast is allowed under NumPy's rule `casting` ("no", "equiv", "safe", "same_kind", "unsafe").
+_KIND_ORDER = "buifc"  # a cast to a later kind is a cast of the "same kind"
+_CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe", "intuitive")
+
+
+def can_cast(from_: object, to: object, /, casting: str = "safe") -> bool:
+    """Tell whether a cast is allowed.
+
+    Parameters
+    ----------
+    from_ : dtype or DNDarray
+        What is cast.
+    to : dtype
+        The target.
+    casting : str
+        NumPy's rules "no", "equiv", "safe", "same_kind" and "unsafe"; or "intuitive": "safe", and integers of up to 64
+        bits to any floating dtype of at least 32 bits.
 
     Raises
     ------
     DTypeError
         If `casting` or a dtype is unknown.
+
+    Examples
+    --------
+    >>> ht.can_cast(ht.int32, ht.float64), ht.can_cast(ht.int64, ht.int32)
+    (True, False)
     """
-    source, target = canonical(getattr(source, "dtype", source)), canonical(target)
-    if casting not in ("no", "equiv", "safe", "same_kind", "unsafe"):
-        raise DTypeError(f"can_cast: casting must be no, equiv, safe, same_kind or unsafe, got {casting!r}")
+    source, target = canonical(getattr(from_, "dtype", from_)), canonical(to)
+    if casting not in _CASTINGS:
+        raise DTypeError(f"can_cast: casting must be one of {', '.join(_CASTINGS)}, got {casting!r}")
     if source is target or casting == "unsafe":
         return True
     if casting in ("no", "equiv"):
         return False
     if promote_types(source, target) is target:
         return True
-    order = "buifc"
-    return casting == "same_kind" and order.index(target.kind) >= order.index(source.kind)
+    if casting == "intuitive":
+        return source.kind in "iu" and target.kind in FLOATING and target.itemsize >= 4
+    return casting == "same_kind" and _KIND_ORDER.index(target.kind) >= _KIND_ORDER.index(source.kind)
 
 
-def isdtype(value: object, kind: object) -> bool:
-    """Tell whether a dtype is of `kind`, as the Array API defines the kinds (a name, a dtype, or a tuple of these)."""
-    value = canonical(value)
+def isdtype(dtype: object, kind: object) -> bool:
+    """Tell whether a dtype is of a kind, as the Array API defines the kinds.
+
+    Parameters
+    ----------
+    dtype : dtype
+        What is tested.
+    kind : str, dtype or tuple of these
+        "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric", or a
+        dtype; any one of a tuple.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+
+    Examples
+    --------
+    >>> ht.isdtype(ht.float32, ("integral", "real floating"))
+    True
+    """
+    value = canonical(dtype)
     if isinstance(kind, tuple):
         return any(isdtype(value, k) for k in kind)
-    groups = {
-        "bool": "b",
-        "signed integer": "i",
-        "unsigned integer": "u",
-        "integral": "iu",
-        "real floating": "f",
-        "complex floating": "c",
-        "numeric": NUMERIC,
-    }
-    return value.kind in groups[kind] if kind in groups else value is canonical(kind)
+    if isinstance(kind, str):
+        if kind not in KIND_GROUPS:
+            raise ValueError(f"isdtype: kind must be one of {', '.join(KIND_GROUPS)}, got {kind!r}")
+        return value.kind in KIND_GROUPS[kind]
+    return value is canonical(kind)
 
 
-def finfo(value: object) -> torch.finfo:
-    """Return the machine limits of a floating dtype (of its real part when complex): ``bits eps max min ...``."""
-    return torch.finfo(canonical(value).torch)
+#: The Array API's kinds of dtypes, as letters.
+KIND_GROUPS = {
+    "bool": "b",
+    "signed integer": "i",
+    "unsigned integer": "u",
+    "integral": "iu",
+    "real floating": "f",
+    "complex floating": "c",
+    "numeric": NUMERIC,
+}
 
 
-def iinfo(value: object) -> torch.iinfo:
-    """Return the machine limits of an integer dtype: ``bits max min``."""
-    return torch.iinfo(canonical(value).torch)
+@dataclass(frozen=True, slots=True)
+class FloatLimits:
+    """Machine limits of a floating dtype, of its real part where it is complex, as Python numbers.
+
+    Attributes
+    ----------
+    bits : int
+        Bits of a real number.
+    eps : float
+        Distance from 1 to the next larger number.
+    epsneg : float
+        Distance from 1 to the next smaller number.
+    max, min : float
+        Largest and least finite number.
+    smallest_normal, tiny : float
+        Smallest positive number of full precision.
+    smallest_subnormal : float
+        Smallest positive number.
+    resolution : float
+        ``10**-precision``.
+    precision : int
+        Number of decimal digits that are safe.
+    dtype : dtype
+        The real dtype.
+    """
+
+    bits: int
+    eps: float
+    epsneg: float
+    max: float
+    min: float
+    smallest_normal: float
+    smallest_subnormal: float
+    resolution: float
+    precision: int
+    dtype: dtype
+
+    @property
+    def tiny(self) -> float:
+        """NumPy's name of :attr:`smallest_normal`."""
+        return self.smallest_normal
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerLimits:
+    """Machine limits of an integer dtype: ``bits``, ``max``, ``min`` and ``dtype``."""
+
+    bits: int
+    max: int
+    min: int
+    dtype: dtype
+
+
+def _dtype_of(value: object) -> dtype:
+    return canonical(getattr(value, "dtype", value))
+
+
+def finfo(type: object, /) -> FloatLimits:
+    """Return the machine limits of a floating dtype, or of an array's.
+
+    Raises
+    ------
+    DTypeError
+        If the dtype is not floating.
+
+    Examples
+    --------
+    >>> ht.finfo(ht.float32).eps == 2.0**-23
+    True
+    """
+    value = _dtype_of(type)
+    if value.kind not in FLOATING:
+        raise DTypeError(f"finfo: type must be a floating dtype, got {value}; use iinfo")
+    return _float_limits(to_real(value))
+
+
+@cache
+def _float_limits(value: dtype) -> FloatLimits:
+    found = torch.finfo(value.torch)
+    precision = int(-math.log10(found.eps))
+    return FloatLimits(
+        bits=found.bits,
+        eps=found.eps,
+        epsneg=found.eps / 2,
+        max=found.max,
+        min=found.min,
+        smallest_normal=found.tiny,
+        smallest_subnormal=found.tiny * found.eps,
+        resolution=10.0**-precision,
+        precision=precision,
+        dtype=value,
+    )
+
+
+def iinfo(type: object, /) -> IntegerLimits:
+    """Return the machine limits of an integer dtype, or of an array's.
+
+    Raises
+    ------
+    DTypeError
+        If the dtype is not an integer.
+
+    Examples
+    --------
+    >>> ht.iinfo(ht.int8).max
+    127
+    """
+    value = _dtype_of(type)
+    if value.kind not in "iu":
+        raise DTypeError(f"iinfo: type must be an integer dtype, got {value}; use finfo")
+    return _integer_limits(value)
+
+
+@cache
+def _integer_limits(value: dtype) -> IntegerLimits:
+    found = torch.iinfo(value.torch)
+    return IntegerLimits(found.bits, found.max, found.min, value)

@@ -1,4 +1,4 @@
-"""Names of the array class that live in the wheels above: name -> (module, attribute, wheel).
+"""Names that live in the wheels above: name -> (module, attribute, wheel).
 
 ht-core never imports a higher wheel. A name is resolved on first use; where its wheel is absent the error says which
 one to install. ht-meta's tests resolve every row.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 
 from .errors import MissingLayerError
 
@@ -17,22 +18,40 @@ LAZY: dict[str, tuple[str, str, str]] = {
     "save_hdf5": ("ht_io", "save_hdf5", "ht-io"),
 }
 
+#: Rows that are methods of arrays and no functions of this package.
+_METHODS_ONLY = frozenset({"save", "save_hdf5"})
 
-def resolve(name: str) -> Callable:
-    """Return the function that a higher wheel provides for `name`.
+#: Sub-namespaces of this package that the Array API calls extensions: name -> (module, wheel).
+NAMESPACES: dict[str, tuple[str, str]] = {
+    "fft": ("ht_linalg.fft", "ht-linalg"),
+    "linalg": ("ht_linalg", "ht-linalg"),
+}
+
+
+def names() -> frozenset[str]:
+    """Return the names that the package resolves in the wheels above, besides its own."""
+    return (frozenset(LAZY) - _METHODS_ONLY) | frozenset(NAMESPACES)
+
+
+def resolve(name: str) -> Callable | ModuleType:
+    """Return what a higher wheel provides for `name`: a function, or a module for a sub-namespace.
 
     Raises
     ------
     MissingLayerError
         If that wheel is not installed.
     """
-    module, attribute, wheel = LAZY[name]
+    if name in NAMESPACES:
+        module, wheel = NAMESPACES[name]
+        attribute = None
+    else:
+        module, attribute, wheel = LAZY[name]
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:  # a real failure inside the wheel
+        if error.name not in (module, module.split(".")[0]):  # a real failure inside the wheel
             raise
         raise MissingLayerError(
-            f"DNDarray.{name} is provided by {wheel}, which is not installed; run: pip install {wheel}"
+            f"{name} is provided by {wheel}, which is not installed; run: pip install {wheel}"
         ) from None
-    return getattr(found, attribute)
+    return found if attribute is None else getattr(found, attribute)

@@ -12,6 +12,21 @@ from ..devices import sanitize_device
 from ..dndarray import DNDarray
 from ..errors import LayoutError
 from ..layout import Layout, normalize_axis
+from ..registry import register
+
+_COMMON = """split : int, optional
+    The axis along which the array is cut; None (the default) makes every rank hold all of it.
+device : Device or str, optional
+    "cpu", "gpu" or a torch device; the default is ``ht.get_device()``.
+comm : Communicator, optional
+    The ranks that hold the array; the default is ``ht.get_comm()``.
+"""
+
+
+def creates(function: Callable) -> Callable:
+    """Complete the docstring of a creation function and enter it as an operation."""
+    function.__doc__ = function.__doc__.replace("{common}", _COMMON.replace("\n", "\n    ").rstrip())
+    return register(function, kind="creation", numpy=function.__name__, arity=0, method=False)
 
 
 def normalize_shape(shape: object, op: str) -> tuple[int, ...]:
@@ -43,6 +58,11 @@ def normalize_split(split: object, ndim: int, op: str) -> int | None:
     return None if split is None else normalize_axis(split, ndim, op, "split")
 
 
+def signed(value: int) -> int:
+    """Return the integer of 64 bits with a sign that is `value` modulo 2**64."""
+    return (int(value) + 2**63) % 2**64 - 2**63
+
+
 def create(
     op: str,
     shape: Sequence[int],
@@ -58,7 +78,8 @@ def create(
     """
     shape = normalize_shape(shape, op)
     split = normalize_split(split, len(shape), op)
-    kind, place = types.canonical(dtype).torch, sanitize_device(device).torch_device
+    kind = types.canonical(types.float64 if dtype is None else dtype).torch
+    place = sanitize_device(device).torch_device
     comm = get_comm() if comm is None else comm
     layout = Layout.even(shape, split, comm.size)
     return DNDarray(fill(layout.lshape(comm.rank), layout.offset(comm.rank), kind, place), layout, comm)

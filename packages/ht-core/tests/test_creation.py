@@ -1,0 +1,276 @@
+"""Creation: the same numbers as NumPy's for any number of ranks and any split, without a message."""
+
+import ht_core as ht
+import numpy as np
+import pytest
+import torch
+from ht_comm import spmd
+from ht_core.testing import spread, whole
+
+INT_DTYPES = ["int8", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+#: name -> (our call, NumPy's call, number of axes that may be split)
+CASES = {
+    "arange": (lambda **k: ht.arange(7, **k), lambda: np.arange(7), 1),
+    "arange down": (lambda **k: ht.arange(9, 2, -3, **k), lambda: np.arange(9, 2, -3), 1),
+    "arange float": (lambda **k: ht.arange(0.5, 4, 0.3, **k), lambda: np.arange(0.5, 4, 0.3), 1),
+    "arange none": (lambda **k: ht.arange(3, 1, **k), lambda: np.arange(3, 1), 1),
+    "arange large": (
+        lambda **k: ht.arange(2**63, 2**63 + 4, dtype="uint64", **k),
+        lambda: np.arange(2**63, 2**63 + 4, dtype="uint64"),
+        1,
+    ),
+    "linspace": (lambda **k: ht.linspace(-1, 2, 7, **k), lambda: np.linspace(-1, 2, 7), 1),
+    "linspace open": (
+        lambda **k: ht.linspace(0, 1, 5, endpoint=False, **k),
+        lambda: np.linspace(0, 1, 5, endpoint=False),
+        1,
+    ),
+    "linspace int": (
+        lambda **k: ht.linspace(-3, 4, 6, dtype=ht.int32, **k),
+        lambda: np.linspace(-3, 4, 6, dtype="int32"),
+        1,
+    ),
+    "linspace complex": (lambda **k: ht.linspace(0, 1 + 2j, 5, **k), lambda: np.linspace(0, 1 + 2j, 5), 1),
+    "linspace one": (lambda **k: ht.linspace(3, 4, 1, **k), lambda: np.linspace(3, 4, 1), 1),
+    "linspace none": (lambda **k: ht.linspace(3, 4, 0, **k), lambda: np.linspace(3, 4, 0), 1),
+    "logspace": (lambda **k: ht.logspace(0, 3, 6, **k), lambda: np.logspace(0, 3, 6), 1),
+    "logspace base": (
+        lambda **k: ht.logspace(0, 3, 6, False, 2.0, **k),
+        lambda: np.logspace(0, 3, 6, False, 2.0),
+        1,
+    ),
+    "geomspace": (lambda **k: ht.geomspace(1, 1000, 7, **k), lambda: np.geomspace(1, 1000, 7), 1),
+    "geomspace negative": (lambda **k: ht.geomspace(-8, -1, 4, **k), lambda: np.geomspace(-8, -1, 4), 1),
+    "geomspace complex": (lambda **k: ht.geomspace(1j, 1000j, 4, **k), lambda: np.geomspace(1j, 1000j, 4), 1),
+    "geomspace open": (
+        lambda **k: ht.geomspace(1, 256, 8, endpoint=False, **k),
+        lambda: np.geomspace(1, 256, 8, endpoint=False),
+        1,
+    ),
+    "zeros": (lambda **k: ht.zeros((3, 4), ht.int32, **k), lambda: np.zeros((3, 4), "int32"), 2),
+    "ones": (lambda **k: ht.ones((5, 2), **k), lambda: np.ones((5, 2)), 2),
+    "full": (lambda **k: ht.full((4, 3), 2.5, **k), lambda: np.full((4, 3), 2.5), 2),
+    "full row": (lambda **k: ht.full((4, 3), [1, 2, 3], **k), lambda: np.full((4, 3), [1, 2, 3]), 2),
+    "full large": (
+        lambda **k: ht.full(3, 2**64 - 1, dtype="uint64", **k),
+        lambda: np.full(3, 2**64 - 1, dtype="uint64"),
+        1,
+    ),
+    "eye": (lambda **k: ht.eye(5, 4, 1, **k), lambda: np.eye(5, 4, 1), 2),
+    "eye below": (
+        lambda **k: ht.eye(4, 6, -2, dtype="complex64", **k),
+        lambda: np.eye(4, 6, -2, "complex64"),
+        2,
+    ),
+    "identity": (lambda **k: ht.identity(4, **k), lambda: np.identity(4), 2),
+    "tri": (lambda **k: ht.tri(5, 4, -1, **k), lambda: np.tri(5, 4, -1), 2),
+    "tri above": (lambda **k: ht.tri(3, 6, 2, dtype="int8", **k), lambda: np.tri(3, 6, 2, "int8"), 2),
+    "bartlett": (lambda **k: ht.bartlett(8, **k), lambda: np.bartlett(8), 1),
+    "blackman": (lambda **k: ht.blackman(9, **k), lambda: np.blackman(9), 1),
+    "hamming": (lambda **k: ht.hamming(7, **k), lambda: np.hamming(7), 1),
+    "hanning": (lambda **k: ht.hanning(10, **k), lambda: np.hanning(10), 1),
+    "hanning one": (lambda **k: ht.hanning(1, **k), lambda: np.hanning(1), 1),
+    "hanning none": (lambda **k: ht.hanning(0, **k), lambda: np.hanning(0), 1),
+    "kaiser": (lambda **k: ht.kaiser(9, 14.0, **k), lambda: np.kaiser(9, 14.0), 1),
+    "fromfunction": (
+        lambda **k: ht.fromfunction(lambda i, j: i * 10 + ht.sin(j), (4, 3), **k),
+        lambda: np.fromfunction(lambda i, j: i * 10 + np.sin(j), (4, 3)),
+        2,
+    ),
+    "fromiter": (
+        lambda **k: ht.fromiter(iter(range(6)), "float32", **k),
+        lambda: np.fromiter(range(6), "float32"),
+        1,
+    ),
+    "frombuffer": (
+        lambda **k: ht.frombuffer(bytes(range(12)), "int16", 4, 2, **k),
+        lambda: np.frombuffer(bytes(range(12)), "int16", 4, 2),
+        1,
+    ),
+    "mgrid": (lambda **k: ht.mgrid(**k)[0:3, 1:7:2], lambda: np.mgrid[0:3, 1:7:2], 2),
+    "mgrid points": (lambda **k: ht.mgrid(**k)[0:1:5j, -1:2], lambda: np.mgrid[0:1:5j, -1:2], 2),
+    "ogrid line": (lambda **k: ht.ogrid(**k)[2:9], lambda: np.ogrid[2:9], 1),
+    "indices": (lambda **k: ht.indices((3, 4), **k), lambda: np.indices((3, 4)), 2),
+    "asanyarray": (
+        lambda **k: ht.array(ht.asanyarray([[1, 2], [3, 4]]), **k),
+        lambda: np.array([[1, 2], [3, 4]]),
+        2,
+    ),
+    "asarray_chkfinite": (
+        lambda **k: ht.asarray_chkfinite([1.0, 2.0, 3.0], **k),
+        lambda: np.asarray_chkfinite([1.0, 2.0, 3.0]),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_like_numpy_for_any_split(name):
+    ours, theirs, ndim = CASES[name]
+    expected = theirs()
+
+    def run(comm, split):
+        with comm.trace() as sent:
+            x = ours(split=split)
+        assert sent.calls == (1 if name == "asarray_chkfinite" and split is not None and comm.size > 1 else 0)
+        assert (x.split is None) == (split is None)
+        return whole(x)
+
+    for p in range(1, 6):
+        results = {}
+        for split in (None, *range(ndim)):
+            for result in spmd(p, run, split):
+                assert result.dtype == expected.dtype
+                assert result.shape == expected.shape
+                np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-15)
+                results[split] = result
+        assert all(np.array_equal(results[None], r) for r in results.values()), (
+            "the split must not change a bit"
+        )
+
+
+@pytest.mark.parametrize("name", ["meshgrid", "meshgrid ij", "meshgrid sparse", "indices sparse", "ogrid"])
+@pytest.mark.parametrize("p", [1, 2, 3, 5])
+def test_open_and_full_grids(name, p):
+    a, b = np.arange(4), np.arange(3.0) / 2
+    indexing = "ij" if "ij" in name else "xy"
+    if name == "indices sparse":
+        expected = np.indices((4, 3), sparse=True)
+    elif name == "ogrid":
+        expected = np.ogrid[0:4, 0:1:3j]
+    else:
+        expected = np.meshgrid(a, b, indexing=indexing, sparse="sparse" in name)
+
+    def run(comm, split):
+        if name == "indices sparse":
+            results = ht.indices((4, 3), sparse=True, split=split)
+        elif name == "ogrid":
+            results = ht.ogrid(split=split)[0:4, 0:1:3j]
+        else:
+            x, y = (ht.array(v, split=0 if split == i else None) for i, v in enumerate((a, b)))
+            with comm.trace() as sent:
+                results = ht.meshgrid(x, y, indexing=indexing, sparse="sparse" in name)
+            assert sent.calls == 0
+        return [whole(r) for r in results]
+
+    for split in (None, 0, 1):
+        for results in spmd(p, run, split):
+            assert len(results) == len(expected)
+            for result, wanted in zip(results, expected):
+                assert result.dtype == wanted.dtype
+                np.testing.assert_array_equal(result, wanted)
+
+
+def test_meshgrid_gathers_lines_only():
+    def run(comm):
+        x, y = ht.arange(40, split=0), ht.arange(60, split=0)
+        with comm.trace() as sent:
+            grids = ht.meshgrid(x, y)
+        assert sent.bytes <= 60 * 8 * comm.size
+        assert grids[0].layout is grids[1].layout
+        assert grids[0].is_distributed()
+
+    spmd(3, run)
+
+
+@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize("increasing", [False, True])
+def test_vander(p, increasing):
+    for values in (np.array([1.5, -2, 3]), np.array([2, 0, 5, 7, 1]), np.array([], dtype="float32")):
+        for n in (None, 0, 4):
+
+            def run(comm, values=values, n=n):
+                x = ht.array(values, split=0)
+                with comm.trace() as sent:
+                    y = ht.vander(x, n, increasing)
+                assert sent.calls == 0
+                return whole(y)
+
+            expected = np.vander(values, n, increasing)
+            for result in spmd(p, run):
+                assert result.dtype == expected.dtype
+                np.testing.assert_allclose(result, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", INT_DTYPES)
+def test_arange_of_every_integer_dtype(dtype):
+    for result in spmd(3, lambda comm: whole(ht.arange(2, 90, 7, dtype=dtype, split=0))):
+        np.testing.assert_array_equal(result, np.arange(2, 90, 7, dtype=dtype))
+
+
+def test_wrong_arguments_are_refused_alike_on_all_ranks():
+    wrong = [
+        (ht.LayoutError, lambda: ht.arange(3, 9, 0)),
+        (ht.LayoutError, lambda: ht.linspace(0, 1, -1)),
+        (ht.LayoutError, lambda: ht.geomspace(0, 1, 3)),
+        (ht.LayoutError, lambda: ht.geomspace(-1, 1, 3)),
+        (ht.LayoutError, lambda: ht.meshgrid(ht.ones(2), indexing="up")),
+        (ht.LayoutError, lambda: ht.meshgrid(ht.ones((2, 2)))),
+        (ht.LayoutError, lambda: ht.vander(ht.ones((2, 2)))),
+        (ht.LayoutError, lambda: ht.mgrid[3]),
+        (ValueError, lambda: ht.asarray_chkfinite([1.0, np.inf], split=0)),
+        (ValueError, lambda: ht.asarray([1, 2], copy=False)),
+        (ValueError, lambda: ht.asarray(ht.ones(3), dtype="int8", copy=False)),
+        (ValueError, lambda: ht.require([1], requirements="CF")),
+        (AttributeError, lambda: ht.from_dlpack([1])),
+    ]
+
+    def run(comm):
+        texts = []
+        for error, call in wrong:
+            with pytest.raises(error) as caught:
+                call()
+            texts.append(str(caught.value))
+        return texts
+
+    first, *others = spmd(3, run)
+    assert all(texts == first for texts in others)
+
+
+def test_memory_is_shared_where_asked_for():
+    values = np.arange(6.0)
+    shared, copied = ht.asarray(values, copy=False), ht.array(values)
+    values[0] = 7
+    assert shared.numpy()[0] == 7
+    assert copied.numpy()[0] == 0
+    x = ht.arange(3)
+    assert ht.asarray(x, copy=False).larray.data_ptr() == x.larray.data_ptr()
+    assert ht.copy(x).larray.data_ptr() != x.larray.data_ptr()
+    tensor = torch.arange(4)
+    taken = ht.from_dlpack(tensor)
+    tensor[1] = 9
+    assert taken.numpy()[1] == 9
+    assert ht.from_dlpack(tensor, copy=True).larray.data_ptr() != tensor.data_ptr()
+    assert ht.asfortranarray(ht.ones((2, 3))).larray.stride() == (1, 2)
+
+
+def test_partitioned_arrays_keep_their_memory():
+    def run(comm):
+        values = np.arange(12.0).reshape(6, 2)
+        x = spread(values, 0, (3, 0, 3), comm)
+        parts = {
+            (r, 0): {
+                "start": (x.layout.displs[r], 0),
+                "shape": x.layout.lshape(r),
+                "data": None,
+                "location": [r],
+            }
+            for r in range(comm.size)
+        }
+        parts[comm.rank, 0]["data"] = x.larray
+        described = {
+            "shape": x.shape,
+            "partition_tiling": (comm.size, 1),
+            "partitions": parts,
+            "locals": [(comm.rank, 0)],
+            "get": lambda data: data,
+        }
+        y = ht.from_partition_dict(described)
+        assert y.layout is x.layout
+        assert y.larray.data_ptr() == x.larray.data_ptr()
+        described["partition_tiling"] = (comm.size, 2)
+        with pytest.raises(ht.LayoutError, match="along one axis"):
+            ht.from_partition_dict(described)
+
+    spmd(3, run)
