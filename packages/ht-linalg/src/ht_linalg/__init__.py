@@ -1,5 +1,6 @@
 """Linear algebra on distributed arrays."""
 
+from . import signal
 from ._version import __version__
 from .cross import cross
 from .einsum import einsum, einsum_path
@@ -39,6 +40,7 @@ __all__ = [
     "outer",
     "projection",
     "qr",
+    "signal",
     "tensordot",
     "trace",
     "vdot",

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 from ht_core import DNDarray, expand_dims, multiply, permute_dims, squeeze
+from ht_core.engines.recording import differentiable
 from ht_core.engines.redistribution import redistribute
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout, even_counts
@@ -207,3 +208,9 @@ def _unmerge(c: DNDarray, batch: int, groups: list[list[int]]) -> DNDarray:
 
 def _reshaped(local: torch.Tensor, lshape: tuple[int, ...]) -> torch.Tensor:
     return local if tuple(local.shape) == lshape else local.reshape(lshape)
+
+
+# These four move and reshape local tensors; all else here is made of operations that record themselves.
+diagonal, _same_split, _merge, _unmerge = (
+    differentiable(function, is_logical=True) for function in (diagonal, _same_split, _merge, _unmerge)
+)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from ht_core import DNDarray, types
+from ht_core.engines.recording import assign, record_rule
 from ht_core.engines.redistribution import redistribute
+from ht_core.engines.tracking import is_tracked
 from ht_core.errors import DTypeError, LayoutError
 
 from .arguments import as_pair
+from .matmul_derivative import matmul_derivative
 from .matmul_plan import MatmulPlan, plan_matmul
 
 if TYPE_CHECKING:
@@ -98,6 +101,9 @@ def matmul(a: DNDarray, b: DNDarray, *, out: DNDarray | None = None) -> DNDarray
     """
     if type(a) is not DNDarray or type(b) is not DNDarray:
         a, b = as_pair("matmul", a, b)
+        if is_tracked(a, b, out):
+            product = record_rule("matmul", matmul, (a, b), matmul_derivative)
+            return product if out is None else assign(out, product, "matmul")
     if a.comm is not b.comm and (a.comm.size, a.comm.rank) != (b.comm.size, b.comm.rank):
         raise LayoutError(f"matmul: b must live on the communicator of a ({a.comm}), got {b.comm}")
     x, y = a.larray, b.larray
