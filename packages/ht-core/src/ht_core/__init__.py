@@ -15,34 +15,60 @@ from ht_comm import CommError, get_comm, use_comm
 
 from . import (
     arithmetic,
+    autograd,
     building_matrices,
     complex_numbers,
+    copying,
     creation,
     data_type_functions,
     devices,
+    diagonals,
     distribution,
     exponential,
+    flipping,
     grids,
+    halos,
     indexing,
     info,
+    inserting,
     integers,
     interchange,
+    joining,
+    local,
     logic,
     manipulation,
+    moments,
+    nan_reductions,
     numerical_ranges,
+    padding,
     printing,
     protocols,
     random,
+    reshaping,
+    rolling,
     rounding,
     searching,
+    sorting,
     special,
+    splitting,
     statistics,
+    tiling,
     trigonometry,
     types,
+    unfolding,
     upper_layers,
     windows,
 )
 from ._version import __version__
+from .autograd import (
+    enable_grad,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    value_and_grad,
+    zero_grad,
+)
 from .complex_numbers import iscomplexobj, isrealobj
 from .data_type_functions import (
     abstract,
@@ -70,7 +96,7 @@ from .data_type_functions import (
 )
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
-from .errors import DTypeError, LayoutError, MissingLayerError
+from .errors import DTypeError, GradientError, LayoutError, MissingLayerError
 from .grids import mgrid, ogrid
 from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__

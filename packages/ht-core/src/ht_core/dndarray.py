@@ -37,7 +37,7 @@ class DNDarray:
         The ranks that hold the array.
     """
 
-    __slots__ = ("__weakref__", "comm", "larray", "layout")
+    __slots__ = ("__weakref__", "_edge", "_grad", "_halos", "comm", "larray", "layout")  # see autograd, halos
     __module__ = "ht_core"  # pickles survive a move of this file
     __array_priority__ = 1000
 

@@ -11,3 +11,7 @@ class DTypeError(TypeError):
 
 class MissingLayerError(AttributeError):
     """The name exists, but in a wheel that is not installed; the text says which one to install."""
+
+
+class GradientError(RuntimeError):
+    """A gradient is asked for where there is none, or an array that requires one is used where it would be lost."""

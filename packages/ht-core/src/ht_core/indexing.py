@@ -40,8 +40,10 @@ from .engines.elementwise import as_operand
 from .engines.gather import Index, checked, get_advanced, is_c_ordered, true_positions
 from .engines.index_key import Entry, normalize
 from .engines.indexing import as_value, bits, get_basic, is_repeated, set_basic
+from .engines.recording import record
 from .engines.redistribution import redistribute
 from .engines.scatter import set_advanced
+from .engines.tracking import become, is_tracked, watch
 from .errors import DTypeError, LayoutError
 from .layout import Layout, normalize_axis
 from .registry import register
@@ -51,6 +53,8 @@ _WHOLE = (None, None, None)
 
 def getitem(x: DNDarray, key: object) -> DNDarray:
     """Return ``x[key]``; the module's docstring has keys, layouts and costs."""
+    if type(x) is not DNDarray and is_tracked(x):
+        return record(getitem, (x, key), {})
     if type(key) is int:
         return get_basic(x, (key,))
     items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
@@ -61,6 +65,9 @@ def getitem(x: DNDarray, key: object) -> DNDarray:
 
 def setitem(x: DNDarray, key: object, value: object) -> None:
     """Do ``x[key] = value``; the module's docstring has keys and costs."""
+    if watch.is_on and is_tracked(x, value):
+        become(x, record(_with_values, (x, key, value), {}), "setitem")
+        return
     if type(key) is int:
         items, entries, position = (key,), (), 0
     else:
@@ -74,6 +81,13 @@ def setitem(x: DNDarray, key: object, value: object) -> None:
         set_basic(x, items, value)
         return
     set_advanced(x, items, entries, position, value)
+
+
+def _with_values(x: DNDarray, key: object, value: object) -> DNDarray:
+    """Return a copy with other values at `key`: assignment while gradients are recorded changes no memory in use."""
+    changed = x.copy()
+    setitem(changed, key, value)
+    return changed
 
 
 DNDarray.__getitem__ = getitem

@@ -7,10 +7,12 @@ the operator of :class:`DNDarray`, and keeps the facts that tests and documentat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .dndarray import DNDarray
+from .engines.recording import constant, differentiable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Operation:
 
 OPERATIONS: dict[str, Operation] = {}
 
+#: Kinds whose plain functions are differentiated as they are written, see ``engines.recording``. Operations of other
+#: kinds refuse arrays that require a gradient.
+_RECORDED = frozenset({"elementwise", "indexing", "manipulation", "redistribution", "scan"})
+
 
 def register(
     function: Callable,
@@ -69,6 +75,7 @@ def register(
     aliases : tuple of str
         Further public names of the same function.
     """
+    function = _with_gradients(function, kind)
     row = Operation(function.__name__, kind, function, numpy, accepts, arity, cost)
     for name in (row.name, *aliases):
         if name in OPERATIONS:
@@ -79,3 +86,20 @@ def register(
     for name in operators:
         setattr(DNDarray, name, function)
     return function
+
+
+def _with_gradients(function: Callable, kind: str) -> Callable:
+    """Return the function that records itself on arrays that require a gradient; it takes the place of the other."""
+    home = function.__module__
+    if home == "ht_core":  # made by an engine, which records its operations itself
+        return function
+    if kind == "creation":
+        made = (differentiable if function.__name__ in ("array", "asarray") else constant)(function)
+    elif kind in _RECORDED:
+        made = differentiable(function, is_logical=kind == "redistribution")
+    else:
+        return function
+    names = vars(sys.modules[home])
+    if names.get(function.__name__) is function:
+        names[function.__name__] = made
+    return made

@@ -22,7 +22,10 @@ from ..devices import sanitize_device
 from ..dndarray import DNDarray, _cast
 from ..errors import DTypeError, LayoutError
 from ..layout import Layout
+from .recording import record_into
 from .redistribution import redistribute
+from .taped import use_whole
+from .tracking import is_tracked, watch
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -209,6 +212,8 @@ def prepare(row: Row, operands: tuple, outs: tuple, where: object, dtype: object
     locals_ = [
         redistribute(x.larray, x.layout, target, comm) for x, target in zip(operands + extra, plan.targets)
     ]
+    if watch.is_on and plan.layout.split is not None:
+        locals_ = [use_whole(x, comm) if t.split is None else x for x, t in zip(locals_, plan.targets)]
     mask = locals_.pop().to(torch.bool) if extra else None
     # Scalars became 0-d tensors of the wanted dtype, so torch's own (different) promotion never decides.
     locals_ = [_cast(x, kind.torch) for x, kind in zip(locals_, wanted)]
@@ -219,6 +224,10 @@ def execute(
     row: Row, operands: tuple, out: DNDarray | None = None, where: object = True, dtype: object = None
 ) -> DNDarray:
     """Run an elementwise operation on any mixture of arrays and scalars (the general path)."""
+    if watch.is_on and is_tracked(operands, out, where):
+        return record_into(
+            row.name, lambda xs, mask: execute(row, xs, None, mask, dtype), operands, out, where
+        )
     if row.wide == "order" and row.result == "bool" and _is_beyond(operands):
         return _compare_with_integer(row, operands, out, where)
     call = prepare(row, operands, (out,), where, dtype)
@@ -241,6 +250,10 @@ def execute_several(
     row: Row, operands: tuple, outs: tuple = (), where: object = True, dtype: object = None
 ) -> tuple[DNDarray, ...]:
     """Run an elementwise operation with several results."""
+    if watch.is_on and is_tracked(operands, outs, where):
+        return record_into(
+            row.name, lambda xs, mask: execute_several(row, xs, (), mask, dtype), operands, outs, where
+        )
     outs = outs or (None,) * len(row.result)
     call = prepare(row, operands, outs, where, dtype)
     wide = call.compute.torch in types.WIDE_UNSIGNED

@@ -13,6 +13,7 @@ import ht_comm
 import torch
 
 from ..layout import Layout
+from .taped import cut
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -51,8 +52,7 @@ def redistribute(
     if source is target or comm.size == 1:
         here = local
     elif source.split is None:
-        start = target.displs[comm.rank]
-        here = local.narrow(target.split, start, target.counts[comm.rank])
+        here = cut(local, target.counts, target.split, comm)
     else:
         return comm.redistribute(local, plan(source, target, comm.size), out=out)
     if out is not None:
