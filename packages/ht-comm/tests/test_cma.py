@@ -70,7 +70,7 @@ def test_any_placements_and_strides(data, shape, p, how, target):
         patch.setattr(ThreadComm, "_has_processes", True)
         patch.setattr(config, "read_bytes", 1)
         patch.setattr(cma, "FEW_RUNS", data.draw(st.sampled_from([0, 2, 10**6])))
-        patch.setattr(cma, "MIN_RUN", data.draw(st.sampled_from([1, 16, 64])))
+        patch.setattr(config, "read_run_bytes", data.draw(st.sampled_from([1, 16, 64])))
         patch.setattr(cma, "_MAX_VECTORS", data.draw(st.sampled_from([1, 3, 1024])))
         patch.setattr(cma, "_MAX_BYTES", data.draw(st.sampled_from([8, 40, 2**26])))
         patch.setattr(config, "chunk_bytes", data.draw(st.sampled_from([128, 2**20])))

@@ -23,11 +23,8 @@ from . import config
 from .buffers import Array, Kind, NumpyKind
 from .dtypes import DTYPES
 
-MIN_RUN = 2048
-"""Shorter runs are cheaper to pack and send: each costs the kernel about as much as copying so many bytes."""
-
 FEW_RUNS = 16
-"""So few runs are read, however short."""
+"""So few runs are read, however short; of many each must have `config.read_run_bytes`."""
 
 _MAX_VECTORS = 1024  # UIO_MAXIOV
 _MAX_BYTES = 2**26  # of one call, which nothing can interrupt
@@ -76,7 +73,7 @@ def find_runs(block: Block, start: tuple[int, ...], shape: tuple[int, ...], item
 
 def is_worth_reading(runs: Runs) -> bool:
     """Tell whether memory is read faster than it is packed, sent and received."""
-    return runs.length >= MIN_RUN or runs.count <= FEW_RUNS
+    return runs.length >= config.read_run_bytes or runs.count <= FEW_RUNS
 
 
 def read(pid: int, source: Runs, target: Runs) -> None:
