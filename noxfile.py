@@ -164,6 +164,17 @@ def openmpi(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def hosts(session: nox.Session) -> None:
+    """The contract of ht-comm on two ranks of each of two hosts, emulated by network namespaces (needs root)."""
+    python = _environment(session, VENV)
+    tests = "packages/ht-comm/tests/test_contract.py"
+    command = [python, "-m", "ht_comm.hosts", "--", python, "-m", "pytest", "-m", "mpi", "--np", "4", tests]
+    settings = {**PYTEST_ENV, "HT_MPIEXEC": shlex.quote(_mpiexec(python))}
+    # 77: no hosts can be made here, which was said
+    session.run(*command, *session.posargs, env=settings, external=True, success_codes=[0, 77])
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Speed of the foundations on two ranks beside other libraries (options: -- --heat-python PYTHON)."""
     python = _environment(session, VENV)

@@ -127,11 +127,13 @@ class Group:
 
     def _start(self, launcher, setup):
         token = secrets.token_hex(16)
-        with socket.create_server(("127.0.0.1", 0), backlog=self.ranks) as server:
+        # Where ranks on other hosts reach this process; only those that know the token are let in.
+        address = os.environ.get("HT_MPI_ADDRESS") or "127.0.0.1"
+        with socket.create_server((address, 0), backlog=self.ranks) as server:
             command = [
                 *launcher.arguments(self.ranks),
                 *(sys.executable, "-P", os.path.abspath(pytest_worker.__file__)),
-                f"127.0.0.1:{server.getsockname()[1]}",
+                f"{address}:{server.getsockname()[1]}",
             ]
             shown = setup["option"].get("capture") == "no"
             with open(self.log, "wb") as log:
