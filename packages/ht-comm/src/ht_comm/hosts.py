@@ -156,8 +156,10 @@ class Hosts:
                 with contextlib.suppress(OSError):
                     os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "del", space, check=False)
-        if Path(f"/sys/class/net/{self.name}").exists():
-            _ip("link", "del", self.name, check=False)
+        # The ends here, too: the kernel takes a namespace apart, and what is in it, in its own time.
+        for device in [*Path("/sys/class/net").glob(f"{self.name}v*"), Path("/sys/class/net") / self.name]:
+            if device.exists():
+                _ip("link", "del", device.name, check=False)
 
 
 def _ip(*arguments: str, check: bool = True) -> str:
