@@ -113,6 +113,7 @@ def _make_world() -> "Communicator":
 
 
 def _make_mpi_world(handle: object) -> "Communicator":
+    from .calibration import adopt
     from .exits import install_exit
     from .failure import install_excepthook
     from .mpi import MPIComm
@@ -124,5 +125,6 @@ def _make_mpi_world(handle: object) -> "Communicator":
         if install_excepthook():
             install_exit(comm)
         introduce(comm)
+        adopt(comm)
         set_default_budget(comm)
     return comm
