@@ -146,6 +146,13 @@ class TapedComm:
             return self.origin.redistribute(x, plan, out=out)
         return _into(out, self.tape.redistribute(x, plan, replicated=self.is_logical))
 
+    def exchange(self, sends: object, receives: object) -> None:
+        """Refuse: a rank without pieces does not know what the others differentiate. See `exchange` below."""
+        raise GradientError(
+            "exchange: the operation must communicate by collectives that have an adjoint, got exchange; "
+            "use engines.taped.exchange"
+        )
+
     def scan(self, x: Tensor, op: Any = "sum", *, out: Tensor | None = None) -> Tensor:
         """See `Communicator.scan`."""
         if _is_constant(x):
@@ -204,3 +211,30 @@ def cut(local: Tensor, counts: tuple[int, ...], axis: int, comm: Communicator) -
     if local.requires_grad and is_logical(comm):
         return comm.tape.block(local, counts, axis=axis)
     return local.narrow(axis, sum(counts[: comm.rank]), counts[comm.rank])
+
+
+def exchange(comm: Communicator, sends: list[tuple], receives: list[tuple], like: Tensor) -> None:
+    """Do ``comm.exchange(sends, receives)``, recorded where values of the dtype of `like` have gradients.
+
+    A recorded exchange is one alltoallv, which has an adjoint, and all pieces have the dtype of `like`: every rank takes
+    part, whether or not it has a piece.
+    """
+    if type(comm) is not TapedComm:
+        comm.exchange(sends, receives)
+        return
+    if _is_constant(like):
+        comm.origin.exchange(sends, receives)
+        return
+    sends = sorted(sends, key=lambda piece: piece[0])
+    receives = sorted(receives, key=lambda piece: piece[0])
+    counts = [[0] * comm.size, [0] * comm.size]
+    for each, pieces in zip(counts, (sends, receives)):
+        for peer, x, *_ in pieces:
+            each[peer] += x.numel()
+    flat = torch.cat([like.new_empty(0), *(x.reshape(-1) for _, x in sends)])
+    got = comm.tape.alltoallv(flat, tuple(counts[0]), tuple(counts[1]))
+    start = 0
+    for _, view, *flip in receives:
+        part = got[start : start + view.numel()].reshape(view.shape)
+        view.copy_(part.flip(flip[0]) if flip and flip[0] else part)
+        start += view.numel()
