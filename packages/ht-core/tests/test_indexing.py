@@ -7,6 +7,8 @@ import ht_core as ht
 import numpy as np
 import pytest
 import torch
+from ht_core import indexing
+from ht_core.engines import index_small
 from ht_core.engines.indexing import plan_index
 from ht_core.layout import Layout
 from ht_core.testing import layouts, spread, whole
@@ -678,3 +680,76 @@ def test_on_mpi(comm):
         expected = np.empty_like(values)
         expected[key] = values
         np.testing.assert_array_equal(x.numpy(), expected)
+
+
+# -- the short way of small keys ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["short way", "general engines"])
+def way(request, monkeypatch):
+    """Both ways must give the same: with no elements allowed, every key goes through the general engines."""
+    if request.param == "general engines":
+        monkeypatch.setattr(index_small, "KEYS", -1)
+    return request.param
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_both_ways_agree_in_values_and_layout(way, split):
+    values = np.arange(40.0).reshape(8, 5)
+    pair, mask = np.array([[1, -3], [0, 7]]), values[:, 0] % 2 == 0
+    keys = [
+        [3, 0, -1], pair, mask, values > 7, (slice(1, 6), [2, 0]), (slice(None, None, -2), [4, 4]), ([1, 2], [3, -1]),
+        (3, [1, 2]), ([0, 7], 2), (pair, None, 1), (..., [0, 1]), ([1, 2], slice(None), None), (None, mask), [],
+        (pair, np.array([[0], [4]])), (slice(3, 1), [0]), (mask, 1), (1, slice(None)),
+    ]  # fmt: skip
+
+    def job(comm):
+        layouts_of = []
+        for key in keys:
+            for key_split in (None, 0):
+                x = even(values, split, comm)
+                own = key
+                if key_split == 0 and isinstance(key, np.ndarray):
+                    own = even(key, 0, comm)
+                result = x[own]
+                np.testing.assert_array_equal(whole(result), values[key])
+                assert result.larray.data_ptr() != x.larray.data_ptr() or isinstance(key[0], int)
+                layouts_of.append(result.layout)
+                expected = values.copy()
+                expected[key] = -values[key]
+                x[own] = -result
+                np.testing.assert_array_equal(whole(x), expected)
+        return layouts_of
+
+    for p in (1, 3):
+        found = ht_comm.spmd(p, job)
+        assert all(f == found[0] for f in found)
+        LAYOUTS.setdefault((p, split), found[0])
+        assert LAYOUTS[p, split] == found[0]
+
+
+LAYOUTS = {}
+
+
+def test_the_short_way_is_taken_and_marks_its_writes(monkeypatch):
+    general = []
+    monkeypatch.setattr(indexing, "normalize", lambda *args: general.append(args))
+    x = ht.arange(10, split=0)
+    version = x.larray._version
+    x[[1, 2]] = 7
+    assert x.larray._version > version  # or torch would not notice that a saved tensor has changed
+    x[x > 5]
+    x[np.array([3, -3])]
+    ht.take(x, [1, 2])
+    assert not general
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "uint16", "complex64", "bool"])
+def test_small_keys_of_types_that_numpy_or_torch_lacks(dtype, way):
+    x = ht.array([0, 1, 1, 0, 1], dtype=dtype, split=0)
+    y = x[[1, 0, -1]]
+    assert y.dtype == dtype
+    assert y.astype("int64").larray.tolist() == [1, 0, 1]
+    x[[0, 3]] = x[[1, 2]]
+    x[[1]] = 0
+    assert x.astype("int64").larray.tolist() == [1, 0, 1, 1, 1]

@@ -39,6 +39,7 @@ from .dndarray import DNDarray
 from .engines.elementwise import as_operand
 from .engines.gather import Index, checked, get_advanced, is_c_ordered, true_positions
 from .engines.index_key import Entry, normalize
+from .engines.index_small import find_small, get_small, set_small
 from .engines.indexing import as_value, bits, get_basic, is_repeated, set_basic
 from .engines.recording import record
 from .engines.redistribution import redistribute
@@ -57,6 +58,11 @@ def getitem(x: DNDarray, key: object) -> DNDarray:
         return record(getitem, (x, key), {})
     if type(key) is int:
         return get_basic(x, (key,))
+    small = find_small(x, key)
+    if small is not None:
+        result = get_small(x, small)
+        if result is not None:
+            return result
     items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
     if not entries:
         return get_basic(x, items)
@@ -68,15 +74,21 @@ def setitem(x: DNDarray, key: object, value: object) -> None:
     if watch.is_on and is_tracked(x, value):
         become(x, record(_with_values, (x, key, value), {}), "setitem")
         return
-    if type(key) is int:
-        items, entries, position = (key,), (), 0
-    else:
-        items, entries, position = normalize(key, x.layout, x.comm, x.larray.device)
+    is_plain, ready = type(key) is int, False
+    if not is_plain and not is_repeated(x.larray):
+        small = find_small(x, key)
+        if small is not None:
+            value, ready = as_value(value, x), True
+            if set_small(x, small, value):
+                return
+    items, entries, position = (
+        ((key,), (), 0) if is_plain else normalize(key, x.layout, x.comm, x.larray.device)
+    )
     if is_repeated(x.larray):
         raise LayoutError(
             "setitem: the array must be writable, got a view made by broadcasting; copy it first"
         )
-    value = as_value(value, x)
+    value = value if ready else as_value(value, x)
     if not entries:
         set_basic(x, items, value)
         return
@@ -131,6 +143,12 @@ def take(x: DNDarray, indices: object, axis: int | None = None, mode: str = "rai
     [9, 0, 5]
     """
     comm = x.comm
+    if mode == "raise" and (axis is not None or x.ndim == 1) and type(axis) in (int, type(None)):
+        small = find_small(x, (*(slice(None),) * ((axis or 0) % max(x.ndim, 1)), indices))
+        if small is not None and not small.structure[-1][0]:
+            found = get_small(x, small)
+            if found is not None and (axis is None or -x.ndim <= axis < x.ndim):
+                return found
     if mode not in ("raise", "wrap", "clip"):
         raise LayoutError(f"take: mode must be raise, wrap or clip, got {mode!r}")
     if isinstance(indices, (list, tuple)) and np.size(indices) == 0:

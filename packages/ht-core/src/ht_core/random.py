@@ -119,3 +119,6 @@ def randn(*d: int, dtype=None, split=None, device=None, comm=None) -> DNDarray:
 def randint(low, high=None, size=None, dtype="int64", *, split=None, device=None, comm=None) -> DNDarray:
     """Draw integers from [low, high); see :func:`integers`. No message."""
     return get_generator().integers(low, high, size, dtype, split=split, device=device, comm=comm)
+
+
+random_integer = randint  # Heat's name
