@@ -1,6 +1,6 @@
 """Linear algebra on distributed arrays."""
 
-from . import signal
+from . import fft, signal
 from ._version import __version__
 from .cross import cross
 from .einsum import einsum, einsum_path
@@ -30,6 +30,7 @@ __all__ = [
     "dot",
     "einsum",
     "einsum_path",
+    "fft",
     "hsvd_rank",
     "hsvd_rtol",
     "inner",
