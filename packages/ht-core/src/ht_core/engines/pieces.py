@@ -17,7 +17,7 @@ import torch
 
 from ..layout import Box, Layout
 from .indexing import bits
-from .taped import exchange
+from .taped import exchange, landing
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -204,6 +204,7 @@ def assemble(locals_: Sequence[torch.Tensor], plan: Plan, out: torch.Tensor, com
     rank = comm.rank
     if all(x.dtype is out.dtype for x in locals_):  # as integers that torch can reverse, if need be
         locals_, out = [bits(x) for x in locals_], bits(out)
+    out = landing(out, comm)
     mine, links = plan.result.box(rank), plan.receives(rank)
     held = [layout.box(rank) for layout in plan.layouts]
     sends = [

@@ -17,10 +17,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ht_comm import use_comm
+from torch.overrides import TorchFunctionMode
 
 from ..dndarray import DNDarray
 from ..errors import GradientError
@@ -129,7 +131,14 @@ class _Segment:
 
         seeds = [cotangents[i] for i in given]
         name = f"derivative of {call.name}"
-        return record(gradients, (call.operands, seeds), {}, is_logical=call.is_logical, name=name)
+        return record(
+            gradients,
+            (call.operands, seeds),
+            {},
+            is_logical=call.is_logical,
+            name=name,
+            may_be_constant=True,  # the derivative of a linear operation is
+        )
 
 
 def _pull_local(
@@ -237,7 +246,13 @@ class _Call:
 
 
 def record(
-    function: Callable, args: tuple, kwargs: dict, *, is_logical: bool = False, name: str | None = None
+    function: Callable,
+    args: tuple,
+    kwargs: dict,
+    *,
+    is_logical: bool = False,
+    name: str | None = None,
+    may_be_constant: bool = False,
 ) -> Any:
     """Run an operation on arrays of which some are tracked; return what it returns, tracked.
 
@@ -249,6 +264,8 @@ def record(
         For messages; the function's own by default.
     is_logical : bool
         It communicates in a way that the logical reading of ``taped`` is right for.
+    may_be_constant : bool
+        The result need not depend on the values of the operands.
 
     Raises
     ------
@@ -257,9 +274,11 @@ def record(
     """
     call = _Call(function, args, kwargs, is_logical, name or function.__name__)
     entered = call.enter()
-    with torch.enable_grad(), use_comm(entered.comm):
+    with torch.enable_grad(), use_comm(entered.comm), _nothing if is_logical else _Watched(call.name):
         try:
             result = entered.run()
+        except GradientError:
+            raise
         except RuntimeError as error:
             raise _explained(error, call.name) from error
     originals = _arrays_in((args, kwargs))
@@ -269,6 +288,8 @@ def record(
     edges: dict[int, Edge] = {}
     if outputs:
         entered.made = outputs
+        if not may_be_constant:
+            _check_connected(entered, outputs, call.name)
         facts = tuple((y.layout, y.larray.dtype) for y in outputs)
         node = Node(call.name, call.operands, facts, call.comm, _Segment(call, entered, outputs))
         edges = {id(y): Edge(node, i) for i, y in enumerate(outputs)}
@@ -284,6 +305,38 @@ def record(
         return value if at is None else become(originals[at], value, call.name)
 
     return _replace(result, leave)
+
+
+class _Watched(TorchFunctionMode):
+    """Sees to it that an operation that was not written for gradients does not lose them on its way."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if function is Tensor.view and len(args) == 2 and args[1] is args[0].dtype:
+            return args[0]  # torch cuts the graph at a view of another dtype, even if it is the same one
+        if function in _LEAVING and args[0].requires_grad and torch.is_grad_enabled():
+            raise GradientError(
+                f"{self.name}: the operation has no derivative, as it depends on values in ways torch cannot see; "
+                "use x.detach() or ht.no_grad()"
+            )
+        return function(*args, **(kwargs or {}))
+
+
+_LEAVING = frozenset({Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.detach, Tensor.__array__})
+_nothing = nullcontext()
+
+
+def _check_connected(entered: _Entered, outputs: list[DNDarray], name: str) -> None:
+    """Raise if nothing leads from this rank's rows to this rank's part of the result, although both are there."""
+    fed = any(x.larray.numel() for x in entered.tracked)
+    made = [y.larray for y in outputs if y.larray.numel()]
+    if fed and made and not any(y.requires_grad for y in made):
+        raise GradientError(f"{name}: the operation has no derivative; use x.detach() or ht.no_grad()")
 
 
 def _explained(error: RuntimeError, name: str) -> RuntimeError:
@@ -312,7 +365,7 @@ def record_into(
     masks_out : bool
         Where the mask is false `out` keeps its values.
     """
-    if out is None or out == ():
+    if out is None or type(out) is tuple and not out:
         return record(run, (operands, where), {}, is_logical=True, name=name)
     values = record(run, (operands, where), {}, is_logical=True, name=name)
     outs = out if type(out) is tuple else (out,)

@@ -155,6 +155,9 @@ def execute(
 ) -> DNDarray:
     """Run a reduction; the arguments are those of the public function, `options` go to ``row.finish``."""
     if watch.is_on and is_tracked(x, out, where):
+        if isinstance(x, DNDarray) and row.result(x.dtype).kind not in types.FLOATING:
+            with torch.no_grad():
+                return execute(row, x, axis, dtype, out, keepdims, where, initial, **options)
         return record_into(
             row.name,
             lambda xs, mask: execute(row, *xs, axis, dtype, None, keepdims, mask, initial, **options),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..layout import Box, Layout
-from .taped import exchange
+from .taped import exchange, landing
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -91,7 +91,7 @@ def to_runs(local: torch.Tensor, layout: Layout, runs: Runs, out: torch.Tensor, 
 
     `local` is this rank's part under `layout`, split and of any strides. Runs may leave out elements or overlap.
     """
-    rank = comm.rank
+    rank, out = comm.rank, landing(out, comm)
     mine = layout.box(rank)
     sends = [(peer, _in_part(local, mine, box)) for peer, box in _links(layout, runs, rank, False)]
     receives = [
@@ -106,7 +106,7 @@ def from_runs(flat: torch.Tensor, runs: Runs, layout: Layout, out: torch.Tensor,
 
     Runs are disjoint; what they leave out is left alone. One exchange.
     """
-    rank = comm.rank
+    rank, out = comm.rank, landing(out, comm)
     mine = layout.box(rank)
     sends = [
         (peer, _in_run(flat, runs[rank][0], box, layout.shape))

@@ -213,11 +213,21 @@ def cut(local: Tensor, counts: tuple[int, ...], axis: int, comm: Communicator) -
     return local.narrow(axis, sum(counts[: comm.rank]), counts[comm.rank])
 
 
+def landing(out: Tensor, comm: Communicator) -> Tensor:
+    """Return `out`, new memory that is to be filled piece by piece; call it before views of it are made.
+
+    torch lets no view be written to that was made before its base was part of a graph.
+    """
+    if type(comm) is TapedComm and not _is_constant(out):
+        out.add_(torch.zeros((), dtype=out.dtype, device=out.device, requires_grad=True))
+    return out
+
+
 def exchange(comm: Communicator, sends: list[tuple], receives: list[tuple], like: Tensor) -> None:
     """Do ``comm.exchange(sends, receives)``, recorded where values of the dtype of `like` have gradients.
 
-    A recorded exchange is one alltoallv, which has an adjoint, and all pieces have the dtype of `like`: every rank takes
-    part, whether or not it has a piece.
+    A recorded exchange is one alltoallv, which has an adjoint, and all pieces have the dtype of `like`: every rank
+    takes part, whether or not it has a piece.
     """
     if type(comm) is not TapedComm:
         comm.exchange(sends, receives)
@@ -236,5 +246,8 @@ def exchange(comm: Communicator, sends: list[tuple], receives: list[tuple], like
     start = 0
     for _, view, *flip in receives:
         part = got[start : start + view.numel()].reshape(view.shape)
-        view.copy_(part.flip(flip[0]) if flip and flip[0] else part)
+        # A new view: torch refuses to write to one made before its array first got a gradient.
+        view.view_as(view).copy_(part.flip(flip[0]) if flip and flip[0] else part)
         start += view.numel()
+    if not start:  # nothing arrives, yet the result comes of the exchange
+        like[..., :0].copy_(got.reshape(*like.shape[:-1], 0))
