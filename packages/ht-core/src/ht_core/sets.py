@@ -237,9 +237,13 @@ def setdiff1d(ar1: object, ar2: object, assume_unique: bool = False) -> DNDarray
     if assume_unique:
         x = _as_array(ar1, "setdiff1d", ar2).ravel()
         return x[isin(x, ar2, invert=True)]
-    dtype = _as_array(ar1, "setdiff1d", ar2).dtype
-    left = _combined("setdiff1d", ar1, ar2, lambda one, other: one * (1 - other), lambda one, other: one)
-    return left.astype(dtype, copy=False)
+    x = _as_array(ar1, "setdiff1d", ar2)
+    if (
+        _operands("setdiff1d", x, ar2)[0].dtype is not x.dtype
+    ):  # the common dtype may not hold what is left of `x`
+        x = unique(x)
+        return x[isin(x, ar2, invert=True)]
+    return _combined("setdiff1d", x, ar2, lambda one, other: one * (1 - other), lambda one, other: one)
 
 
 def setxor1d(ar1: object, ar2: object, assume_unique: bool = False) -> DNDarray:
