@@ -308,3 +308,23 @@ def test_large_chunks_on_mpi(comm, monkeypatch):
     dst = split_placement(shape, 1, (900 - p + 1,) + (1,) * (p - 1))
     check(comm, numbers(shape), src, dst)
     check(comm, numbers(shape), dst, src)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sixteen_ranks_replicate_in_one_message_each(axis):
+    """Not in fifteen copies of each block, one after the other."""
+    p, shape = 16, (20, 24)
+    parts = tuple(shape[axis] // p + (rank < shape[axis] % p) for rank in range(p))
+    before, config.chunk_bytes = config.chunk_bytes, 2**20
+    try:
+
+        def body(comm):
+            src, dst = split_placement(shape, axis, parts), replicated_placement(shape, p)
+            with comm.trace() as trace:
+                y = comm.redistribute(cut(numbers(shape), src[comm.rank]), plan_redistribution(src, dst))
+            np.testing.assert_array_equal(y, numbers(shape))
+            return trace.messages, trace.bytes
+
+        assert spmd(p, body) == [(1, shape[1 - axis] * n * 8) for n in parts]
+    finally:
+        config.chunk_bytes = before

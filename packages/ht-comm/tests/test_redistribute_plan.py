@@ -132,6 +132,35 @@ def test_replicas_share_the_load():
     assert [plan.messages(rank) for rank in range(6)] == [2, 2, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("axis", "parts", "src_ranks", "chunk", "gathers"),
+    [
+        (0, (3, 0, 4), None, 2**20, True),
+        (0, (3, 0, 4), None, 16, True),  # blocks of rows lie where they belong
+        (1, (3, 0, 4), None, 2**20, True),
+        (1, (3, 0, 4), None, 16, False),  # blocks of columns would need scratch of full length
+        (0, (3, 0, 4), (2, 1, 0), 2**20, False),  # not in the order of ranks
+    ],
+)
+def test_one_collective_gives_all_to_all(monkeypatch, axis, parts, src_ranks, chunk, gathers):
+    monkeypatch.setattr(config, "chunk_bytes", chunk)
+    shape = (7, 7)
+    src = split_placement(shape, axis, parts)
+    src = src if src_ranks is None else tuple(src[rank] for rank in src_ranks)
+    plan = plan_redistribution(src, replicated_placement(shape, 3))
+    assert plan.gathers(8) == gathers
+    expected = [volume(box) * 8 if gathers else 2 * volume(box) * 8 for box in src]
+    assert [plan.bytes(rank, 8) for rank in range(3)] == expected
+    if gathers:
+        assert [plan.messages(rank, 8) for rank in range(3)] == [1, 1, 1]
+
+
+def test_blocks_of_another_form_are_not_gathered():
+    """Rank 1 holds nothing, but of three rows: what it holds does not fit into a row of blocks."""
+    src = (((0, 4), (0, 5)), ((0, 3), (0, 0)))
+    assert not plan_redistribution(src, replicated_placement((4, 5), 2)).gathers(8)
+
+
 def test_equal_arguments_give_the_same_plan():
     rows = split_placement((6, 2), 0, (3, 3))
     again = split_placement((6, 2), 0, (3, 3))

@@ -210,6 +210,10 @@ def _nothing(comm: Any, *args: Any, **kwargs: Any) -> tuple:
     return ("",)
 
 
+def _shared(comm: Any, shape: Any, dtype: Any = "float64") -> tuple:
+    return (f" of {str(dtype).rpartition('.')[2]}",)  # nodes may have arrays of different shapes
+
+
 def _rooted_object(comm: Any, obj: Any, root: int = 0) -> tuple:
     return (f"(root={root})",)
 
@@ -240,5 +244,6 @@ _WORDS: dict[str, Callable[..., tuple]] = {
     "scan": _reduction,
     "scatter": _scatter,
     "scatterv": _scatterv,
+    "shared": _shared,
     "split": _nothing,
 }

@@ -134,6 +134,56 @@ class Communicator(Reductions, Movement, NonBlocking, Neighbours, PointToPoint, 
             self._leaders = (self._split(0 if node.rank == 0 else None, 0),)
         return self._leaders[0]
 
+    @traced
+    def shared(self, shape: int | tuple[int, ...], dtype: Any = "float64") -> Array:
+        """Return an array of zeros in memory that the ranks of a node share: what one writes, all see.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            The same on all ranks of a node.
+        dtype : dtype of NumPy or torch
+            One of torch makes a tensor.
+
+        Returns
+        -------
+        array
+            The same memory on all ranks of a node. It is freed when the last of them has dropped its array.
+
+        Distribution
+        ------------
+        Collective: a broadcast of 256 bytes within the node, and an agreement. Between a write on one rank and a read
+        on another there must be a barrier: ``comm.node().barrier()``.
+
+        Raises
+        ------
+        OSError
+            On all ranks, if one node has no room for it.
+
+        Examples
+        --------
+        >>> import ht_comm
+        >>> comm = ht_comm.get_comm()
+        >>> table = comm.shared(3)
+        >>> if comm.node().rank == 0:
+        ...     table[:] = [1.0, 2.0, 3.0]
+        >>> comm.node().barrier()
+        >>> float(table[2])
+        3.0
+        """
+        from .shared import make_shared  # needed by few
+
+        return make_shared(self, shape, dtype)
+
+    @property
+    def job(self) -> Any:
+        """What all ranks of one `spmd` call have in common: one object, for all communicators made from the first.
+
+        None where each rank is a process, whose globals are the rank's own. Hashable, can be referred to weakly,
+        and gone once the call has returned: a key for what a library keeps for each rank.
+        """
+        return None
+
     # ----- synchronisation, redistribution, tracing
 
     @traced

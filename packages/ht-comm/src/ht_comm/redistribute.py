@@ -12,6 +12,10 @@ messages at once where the traffic is small, one for each pair of ranks that exc
 The size of the chunks depends on shapes, the item size and `config.chunk_bytes` only; strides decide
 whether a rank packs a chunk or hands its memory to the transport, which its peer neither sees nor needs to
 know.
+
+Two plans go another way. Where every rank gets the whole array one allgatherv does it, as long as that needs no long
+scratch. Where much moves between ranks of one node, and the system permits, each reads what it needs from the memory of
+the others (`ht_comm.cma`).
 """
 
 import functools
@@ -22,13 +26,16 @@ from typing import Any
 
 from . import config
 from .boxes import Box, chunk_limit, cut_box, intersect, shape_of, subtract, volume
-from .buffers import Array, check_target, check_writable, inspect
+from .buffers import Array, check_target, check_writable, inspect, is_leading
 from .cma import Block, Peers, block_of, find_runs, is_worth_reading
 from .dtypes import find_dtype
 from .pieces import Engine, Part
 
 Placement = tuple[Box, ...]
 Piece = tuple[int, Box]  # the other rank, and what is exchanged with it
+
+
+_UNKNOWN = -1
 
 
 class Plan:
@@ -42,7 +49,17 @@ class Plan:
         Number of ranks.
     """
 
-    __slots__ = ("_assigned", "_moved", "_partition", "_receives", "_sends", "dst", "size", "src")
+    __slots__ = (
+        "_assigned",
+        "_gather_axis",
+        "_moved",
+        "_partition",
+        "_receives",
+        "_sends",
+        "dst",
+        "size",
+        "src",
+    )
 
     def __init__(self, src: Placement, dst: Placement) -> None:
         _check_placements(src, dst)
@@ -50,6 +67,7 @@ class Plan:
         self.dst = dst
         self.size = len(src)
         self._moved: int | None = None
+        self._gather_axis: int | None = _UNKNOWN
         self._sends: dict[int, list[Piece]] = {}
         self._receives: dict[int, list[Piece]] = {}
         # Placements made by a layout need O(p) work per rank and never the table of all pairs.
@@ -111,12 +129,42 @@ class Plan:
         """
         if itemsize is None:
             return len(self.sends(rank))
+        if self.gathers(itemsize):
+            return 1
         limit = chunk_limit(itemsize)
         return sum(sum(1 for _ in cut_box(box, limit)) for _, box in self.sends(rank))
 
     def bytes(self, rank: int, itemsize: int) -> int:
-        """Return the bytes a rank sends to others, for elements of `itemsize` bytes."""
+        """Return the bytes a rank contributes to messages, for elements of `itemsize` bytes."""
+        if self.gathers(itemsize):
+            return itemsize * volume(self.src[rank])
         return itemsize * sum(volume(box) for _, box in self.sends(rank))
+
+    @property
+    def gather_axis(self) -> int | None:
+        """The axis along which blocks in rank order become one array that every rank gets; None if they do not."""
+        if self._gather_axis is _UNKNOWN:
+            self._gather_axis = None
+            if self._partition is not None and self.size > 1:
+                axis, whole, _, filled = self._partition
+                ranks = [rank for rank, _ in filled]
+                # Empty blocks, too, must be blocks along the axis.
+                is_plain = all(
+                    (*box[:axis], *box[axis + 1 :]) == (*whole[:axis], *whole[axis + 1 :])
+                    and (volume(box) or box[axis][0] == box[axis][1])
+                    for box in self.src
+                )
+                if is_plain and ranks == sorted(ranks) and all(box == whole for box in self.dst):
+                    self._gather_axis = axis
+        return self._gather_axis
+
+    def gathers(self, itemsize: int) -> bool:
+        """Tell whether one allgatherv does it: all ranks get all, and the blocks need no long scratch."""
+        if self.gather_axis is None:
+            return False
+        nbytes = volume(self.dst[0]) * itemsize
+        is_short = nbytes <= config.chunk_bytes or is_leading(shape_of(self.dst[0]), self.gather_axis)
+        return is_short and nbytes <= config.slice_bytes
 
     def moved(self) -> int:
         """Return the number of elements that some rank sends to another."""
@@ -299,7 +347,8 @@ def execute(comm: Any, x: Array, plan: Plan, out: Array | None = None) -> Array:
     Distribution
     ------------
     Collective. ``plan.messages(rank, itemsize)`` messages of together ``plan.bytes(rank, itemsize)`` bytes;
-    none where nothing moves. Scratch of at most two times `config.chunk_bytes`.
+    none where nothing moves. Scratch of at most two times `config.chunk_bytes`. What is read from the memory of other
+    ranks is counted as the messages it replaces.
 
     Raises
     ------
@@ -321,13 +370,17 @@ def execute(comm: Any, x: Array, plan: Plan, out: Array | None = None) -> Array:
     else:
         check_target("redistribute", "out", out, kind, dtype, shape_of(dst))
     x, target, rank = _without_graph(x), _without_graph(out), comm.rank
+    peers = None
+    if plan.moved() * dtype.itemsize >= config.read_bytes * comm.size:
+        peers = comm._find_peers()
+    if peers is None and plan.gathers(dtype.itemsize):
+        axis = plan.gather_axis
+        comm._allgather_into("redistribute", x, tuple(shape_of(box)[axis] for box in plan.src), axis, target)
+        return out
     outgoing = [Part(dest, _view(x, src, box), kind, dtype) for dest, box in plan.sends(rank)]
     incoming = [Part(source, _view(target, dst, box), kind, dtype) for source, box in plan.receives(rank)]
     own = plan.own(rank)
     kept = [] if own is None else [(_view(x, src, own), Part(rank, _view(target, dst, own), kind, dtype))]
-    peers = None
-    if plan.moved() * dtype.itemsize >= config.read_bytes * comm.size:
-        peers = comm._find_peers()
     if peers is None:
         Engine(comm).run(incoming, outgoing, kept)
     else:
@@ -377,6 +430,9 @@ def _read(
         comm._peers = (None,)
         engine.run([part for part, at in reads if at], given, [])
     elif comm._ledger.traces:  # counted as the messages they replace
+        if plan.gathers(dtype.itemsize):
+            given = []
+            comm._ledger.add(plan.bytes(rank, dtype.itemsize))
         for _, _, _, nbytes in engine.chunks(enumerate(given)):
             comm._ledger.add(nbytes)
 

@@ -419,6 +419,11 @@ class ThreadComm(Communicator):
         self._me = board.members[rank]
         self._started = 0  # collectives that returned at once
 
+    @property
+    def job(self) -> Any:
+        """As `Communicator.job`: the same object on all ranks of one `spmd` call."""
+        return self._world
+
     def _meet(self, op: str, *args: Any) -> Any:
         return self._board.meet(self.rank, _Post(op, (op, *_SIGNATURES[op](*args)), args))
 
