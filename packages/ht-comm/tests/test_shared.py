@@ -32,9 +32,7 @@ def fill_and_read(comm, shape, dtype):
     return table
 
 
-@pytest.mark.parametrize(
-    "dtype", [np.dtype("float32"), np.dtype("int8"), TORCH.float64, TORCH.bfloat16], ids=str
-)
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
 @pytest.mark.parametrize("p", [1, 3])
 def test_what_one_writes_all_see(p, dtype):
     tables = spmd(p, fill_and_read, (4, 2), dtype)
