@@ -37,8 +37,8 @@ def default_rng(seed: int | Generator | None = None, *, comm: Communicator | Non
 
 def get_generator() -> Generator:
     """Return the default generator of this process, or of this rank inside ``spmd``. No message."""
-    # The ranks of one spmd call share a world of threads; its lifetime is that of their generators.
-    world = getattr(get_comm(), "_world", None)
+    # The lifetime of an spmd call is that of the generators of its ranks.
+    world = get_comm().job
     if world is None:
         return _PROCESS
     try:
