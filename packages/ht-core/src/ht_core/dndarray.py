@@ -269,6 +269,18 @@ class DNDarray:
     def __rmatmul__(self, other: object):
         return resolve("matmul")(other, self)
 
+    def __imatmul__(self, other: object):
+        product = resolve("matmul")(self, other)
+        if product.shape != self.shape or not types.can_cast(product.dtype, self.dtype, "same_kind"):
+            raise LayoutError(
+                f"matmul: the product must fit into an array of shape {self.shape} and {self.dtype}, "
+                f"got {product.shape} and {product.dtype}; use a @ b"
+            )
+        from .engines.redistribution import redistribute
+
+        self.larray.copy_(redistribute(product.larray, product.layout, self.layout, self.comm))
+        return self
+
     def __getattr__(self, name: str):  # reached only where the normal look-up has failed
         if name in LAZY:
             setattr(type(self), name, resolve(name))

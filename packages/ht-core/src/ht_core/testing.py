@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from ht_comm import spmd
 from hypothesis import strategies as st
 
 from .dndarray import DNDarray
@@ -54,3 +55,34 @@ def make_values(dtype: str, shape, seed: int) -> np.ndarray:
     if kind == "c":
         spread_values = spread_values + 1j * rng.integers(-3, 4, size=shape)
     return np.asarray(spread_values).astype(dtype)
+
+
+#: Ranks and split under which conformance is checked: alone, replicated, cut along the first and the last axis.
+MODES = ((1, None), (3, None), (2, 0), (3, 0), (2, -1), (3, -1))
+
+
+def in_every_mode(function, *arrays: np.ndarray):
+    """Yield, for each of :data:`MODES` and each rank, (mode, the result of `function` on `arrays` made in that mode).
+
+    Arrays of no axis are replicated. DNDarrays in the result, and in tuples and lists in it, become NumPy arrays.
+    """
+
+    def run(comm, split):
+        given = [DNDarray(*_cut(a, split, comm), comm) for a in arrays]
+        return _wholes(function(*given))
+
+    for p, split in MODES:
+        for result in spmd(p, run, split):
+            yield (p, split), result
+
+
+def _cut(values: np.ndarray, split: int | None, comm) -> tuple[torch.Tensor, Layout]:
+    layout = Layout.even(values.shape, split if values.ndim else None, comm.size)
+    part = torch.from_numpy(np.array(values[layout.slices(comm.rank)], order="C"))
+    return part.reshape(layout.lshape(comm.rank)), layout
+
+
+def _wholes(result):
+    if isinstance(result, DNDarray):
+        return whole(result)
+    return [_wholes(r) for r in result] if isinstance(result, (tuple, list)) else result
