@@ -25,6 +25,7 @@ from . import (
     diagonals,
     distribution,
     exponential,
+    functional,
     flipping,
     grids,
     halos,
@@ -48,6 +49,7 @@ from . import (
     rolling,
     rounding,
     searching,
+    sets,
     sorting,
     special,
     splitting,
@@ -94,12 +96,15 @@ from .data_type_functions import (
     signedinteger,
     unsignedinteger,
 )
+from .budget import get_memory_budget, memory_budget
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
-from .errors import DTypeError, GradientError, LayoutError, MissingLayerError
+from .errors import DTypeError, GradientError, LayoutError, MemoryBudgetError, MissingLayerError
 from .grids import mgrid, ogrid
 from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__
+from .explain import Explanation, explain
+from .functional import vectorize
 from .layout import Layout
 from .printing import print0
 from .registry import OPERATIONS
@@ -130,6 +135,8 @@ from .types import (
 )
 
 __array_api_version__ = API_VERSIONS[-1]
+from .vmap import vmap
+
 newaxis = None
 Euler, Inf, Infty, Infinity, NaN, euler_gamma = e, inf, inf, inf, nan, 0.5772156649015329
 # Heat's spellings of dtypes; `bool` and `float` here are dtypes, as in the Array API and NumPy.
