@@ -128,6 +128,21 @@ FAILURES = [
         status=3,
     ),
     Case(
+        "raise SystemExit(5) on one rank",
+        "def leave():\n    raise SystemExit(5)\nif rank == 1: leave()\ncomm.barrier()\n",
+        (r"\[rank 1\] sys.exit\(5\) on rank 1 of 3 while others go on",),
+        status=5,
+    ),
+    Case(
+        "sys.exit with a message on one rank",
+        "if rank == 1:\n"
+        "    try: sys.exit(7)\n"
+        "    except SystemExit as error: sys.exit(f'no such file ({error.code})')\n"
+        "comm.barrier()\n",
+        (r"no such file \(7\)", r"\[rank 1\] sys.exit\(1\) on rank 1 of 3 while others go on"),
+        status=1,
+    ),
+    Case(
         "end of the program on one rank",
         "if rank != 1: comm.barrier()\n",
         (
@@ -140,6 +155,16 @@ FAILURES = [
 ENDINGS = [
     Case("sys.exit(0) on all ranks", "comm.barrier()\nsys.exit(0)\n", status=0),
     Case("sys.exit(4) on all ranks", "comm.barrier()\nsys.exit(4)\n", status=4),
+    Case("raise SystemExit(4) on all ranks", "comm.barrier()\nraise SystemExit(4)\n", status=4),
+    Case(
+        "sys.exit in a thread and in a child",
+        "import threading\n"
+        "thread = threading.Thread(target=sys.exit, args=(3,)); thread.start(); thread.join()\n"
+        "if (child := os.fork()) == 0: os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "if rank == 1: time.sleep(1.5)\n",
+        status=0,
+    ),
     Case(
         "sys.exit caught",
         "try: sys.exit(4)\nexcept SystemExit: pass\nif rank == 1: time.sleep(1.5)\n",
