@@ -56,7 +56,7 @@ def test_ranks_that_cannot_meet_are_an_error():
 
 def test_settings_are_checked():
     assert (
-        "HT_COMM_WORLD must be auto, serial or mpi"
+        "HT_COMM_WORLD must be auto, serial, mpi or torch"
         in python("import ht_comm; ht_comm.world()", HT_COMM_WORLD="gloo").stderr
     )
     for value in ("0", "-1", "many"):

@@ -11,6 +11,7 @@ import torch
 from ht_comm import CommError, TorchComm, spmd, world
 from ht_comm.contract import Contract
 from ht_comm.contract.arrays import LIBRARIES, block
+from ht_comm.launcher import is_under_torchrun
 from ht_comm.rendezvous import own_address
 from ht_comm.testing import assert_same_error_on_all_ranks
 
@@ -166,7 +167,8 @@ comm.free(); other.free(); dist.destroy_process_group()
 """
 
 
-def test_torchrun_environment():
+def torchrun(script, **settings):
+    """Run a script as two ranks, with the variables that torchrun sets; return what each prints."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -175,14 +177,50 @@ def test_torchrun_environment():
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "HT_COMM_HOOK": "0"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
-            env={**clean, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, "-c", script],
+            env={**clean, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), **settings},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    assert [rank.communicate(timeout=120)[0] for rank in ranks] == ["2 3 from 1\n"] * 2
+    return [rank.communicate(timeout=120)[0] for rank in ranks]
+
+
+WORLD = """
+import numpy as np, ht_comm, sys
+comm = ht_comm.get_comm()
+total = comm.allreduce(np.array([comm.rank + 1.0]))
+print(type(comm).__name__, comm.size, total[0], comm is ht_comm.world(), "mpi4py.MPI" in sys.modules)
+comm.barrier()
+"""
+
+
+@pytest.mark.parametrize("wanted", ["auto", "torch"])
+def test_the_world_under_torchrun(wanted):
+    assert torchrun(WORLD, HT_COMM_WORLD=wanted) == ["TorchComm 2 3.0 True False\n"] * 2
+
+
+def test_the_world_under_torchrun_can_be_each_process_alone():
+    assert torchrun(WORLD, HT_COMM_WORLD="serial") == ["SerialComm 1 1.0 True False\n"] * 2
+
+
+def test_a_launcher_of_mpi_comes_first(monkeypatch):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}.items():
+        assert not is_under_torchrun()
+        monkeypatch.setenv(name, value)
+    assert is_under_torchrun()
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert not is_under_torchrun()
+    monkeypatch.delenv("PMI_SIZE")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not is_under_torchrun()
+
+
+def test_torchrun_environment():
+    assert torchrun(SCRIPT) == ["2 3 from 1\n"] * 2
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MASTER_ADDR", raising=False)
         with pytest.raises(CommError, match=r"MASTER_ADDR.* must be set"):

@@ -5,7 +5,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .errors import CommError
-from .launcher import launched_as
+from .launcher import is_under_torchrun, launched_as
 
 if TYPE_CHECKING:
     from .communicator import Communicator
@@ -70,8 +70,8 @@ def self_() -> "Communicator":
 def world() -> "Communicator":
     """Return the communicator of all ranks of the job.
 
-    An `MPIComm` where the process was started as one of several MPI ranks, else a `SerialComm`. MPI is
-    initialised by the first call, not by the import. Collective on the first call.
+    An `MPIComm` where the process was started as one of several MPI ranks, a `TorchComm` where torchrun started it,
+    else a `SerialComm`. MPI is initialised by the first call, not by the import. Collective on the first call.
 
     Raises
     ------
@@ -90,10 +90,12 @@ def world() -> "Communicator":
 
 def _make_world() -> "Communicator":
     wanted = os.environ.get("HT_COMM_WORLD", "auto")
-    if wanted not in ("auto", "serial", "mpi"):
-        raise ValueError(f"world: HT_COMM_WORLD must be auto, serial or mpi, got {wanted!r}")
+    if wanted not in ("auto", "serial", "mpi", "torch"):
+        raise ValueError(f"world: HT_COMM_WORLD must be auto, serial, mpi or torch, got {wanted!r}")
     if wanted == "serial":
         return self_()
+    if wanted == "torch" or (wanted == "auto" and is_under_torchrun()):
+        return _make_torch_world()
     problem = "this process is alone in its MPI world; the MPI library must be the launcher's own"
     try:
         from mpi4py import MPI
@@ -110,6 +112,17 @@ def _make_world() -> "Communicator":
             "install an MPI library that fits the launcher, or set HT_COMM_WORLD=serial"
         )
     return self_()
+
+
+def _make_torch_world() -> "Communicator":
+    from .calibration import adopt
+    from .threads import set_default_budget
+    from .torchpg import TorchComm
+
+    comm = TorchComm.world(backend=os.environ.get("HT_COMM_BACKEND", "gloo"))
+    adopt(comm)
+    set_default_budget(comm)
+    return comm
 
 
 def _make_mpi_world(handle: object) -> "Communicator":

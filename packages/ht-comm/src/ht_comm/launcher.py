@@ -1,4 +1,4 @@
-"""What mpiexec and srun tell a process through its environment, before MPI is initialised."""
+"""What mpiexec, srun and torchrun tell a process through its environment, before MPI is initialised."""
 
 import os
 
@@ -18,6 +18,13 @@ def launched_as() -> tuple[int, int]:
         if size.isdigit() and int(size) > 1:
             return int(rank) if rank.isdigit() else 0, int(size)
     return 0, 1
+
+
+def is_under_torchrun() -> bool:
+    """Tell whether torchrun, and no MPI launcher, started this process as one of several ranks."""
+    size = os.environ.get("WORLD_SIZE", "")
+    is_complete = all(name in os.environ for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+    return is_complete and size.isdigit() and int(size) > 1 and launched_as()[1] == 1
 
 
 def is_rank() -> bool:
