@@ -151,17 +151,40 @@ class DNDarray:
             tensor = tensor.float()
         return tensor.resolve_conj().numpy().copy() if self.split is None else tensor.resolve_conj().numpy()
 
-    def item(self) -> bool | int | float | complex:
-        """Return the only element of an array of size 1 as a Python scalar. Collective where the array is split.
+    def item(self, *args: int) -> bool | int | float | complex:
+        """Return an element as a Python scalar. Collective where the array is split: only that element is sent.
+
+        Parameters
+        ----------
+        args : int, or one int per axis
+            Position in C order, or along each axis. Without it the array must have exactly one element.
 
         Raises
         ------
         LayoutError
-            If the array has another size.
+            If no position is given and the array has another size, or the position has another number of axes.
+        IndexError
+            If the position is out of bounds.
         """
+        if args:
+            return self._at(args[0] if len(args) == 1 else args).item()
         if self.size != 1:
             raise LayoutError(f"item: the array must have exactly one element, got shape {self.shape}")
         return self._gathered().item()
+
+    def _at(self, position: int | tuple[int, ...]) -> DNDarray:
+        if hasattr(position, "__index__"):
+            number = position.__index__()
+            if not -self.size <= number < self.size:
+                raise IndexError(f"item: position must be in [{-self.size}, {self.size}), got {number}")
+            number, places = number % self.size, []
+            for extent in reversed(self.shape):
+                number, place = divmod(number, extent)
+                places.append(place)
+            position = tuple(reversed(places))
+        if len(position) != self.ndim:
+            raise LayoutError(f"item: position must have {self.ndim} entries, one for each axis, got {position}")
+        return self[tuple(n.__index__() for n in position)]
 
     def tolist(self) -> list:
         """Return the global array as nested lists on every rank. Collective where the array is split."""

@@ -15,3 +15,7 @@ class MissingLayerError(AttributeError):
 
 class GradientError(RuntimeError):
     """A gradient is asked for where there is none, or an array that requires one is used where it would be lost."""
+
+
+class MemoryBudgetError(MemoryError):
+    """A result would take more memory than ``memory_budget`` allows."""

@@ -8,6 +8,7 @@ import torch
 from ht_comm import Communicator, get_comm
 
 from .. import types
+from ..budget import check, switch
 from ..devices import sanitize_device
 from ..dndarray import DNDarray
 from ..errors import LayoutError
@@ -82,6 +83,8 @@ def create(
     place = sanitize_device(device).torch_device
     comm = get_comm() if comm is None else comm
     layout = Layout.even(shape, split, comm.size)
+    if switch.is_on:
+        check(op, layout, kind.itemsize)
     return DNDarray(fill(layout.lshape(comm.rank), layout.offset(comm.rank), kind, place), layout, comm)
 
 

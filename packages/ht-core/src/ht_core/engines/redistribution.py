@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import ht_comm
 import torch
+from ht_comm import config
 
+from ..budget import check, switch
 from ..layout import Layout
 from .taped import cut
 
@@ -46,6 +48,11 @@ def redistribute(
     copy : bool
         Return memory of its own even where no data moves; otherwise the result may be a view of `local`.
 
+    Raises
+    ------
+    MemoryBudgetError
+        If the result does not fit the budget, before anything is sent.
+
     *Distribution*: no message where the layouts are equal, the source is replicated or there is one rank; otherwise
     each rank sends every element at most once to each rank that needs it.
     """
@@ -54,6 +61,8 @@ def redistribute(
     elif source.split is None:
         here = cut(local, target.counts, target.split, comm)
     else:
+        if switch.is_on:
+            check("redistribute", target, local.element_size(), 2 * config.chunk_bytes)
         return comm.redistribute(local, plan(source, target, comm.size), out=out)
     if out is not None:
         return out.copy_(here)
