@@ -33,6 +33,7 @@ from . import (
     info,
     inserting,
     integers,
+    interop,
     interchange,
     joining,
     local,
@@ -105,8 +106,9 @@ from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__
 from .explain import Explanation, explain
 from .functional import vectorize
+from .interop import from_dtensor, to_dtensor
 from .layout import Layout
-from .printing import print0
+from .printing import array2string, get_printoptions, print0, printoptions, set_printoptions
 from .registry import OPERATIONS
 from .types import (
     DTYPES,
