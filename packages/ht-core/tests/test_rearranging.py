@@ -5,7 +5,9 @@ import warnings
 import ht_core as ht
 import numpy as np
 import pytest
+import torch
 from ht_comm import spmd
+from ht_core import reshaping
 from ht_core.testing import layouts, make_values, spread, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -238,3 +240,279 @@ def test_as_numpy(name, data):
 @given(data=st.data())
 def test_odd_reflections(name, data):
     compare(ODD[name], data, ["int32", "float64", "uint16", "int8"], close=True)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_unfold(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)))
+    p, axis = data.draw(RANKS), data.draw(st.integers(-len(shape), len(shape) - 1))
+    size, step = data.draw(st.integers(0, shape[axis])), data.draw(st.integers(1, 4))
+    values = make_values("int32", shape, 1)
+    layout = data.draw(layouts(shape, p))
+    expected = torch.from_numpy(values).unfold(axis, size, step).numpy()
+
+    def run(comm):
+        return whole(ht.unfold(spread(values, *layout, comm), axis, size, step))
+
+    for result in spmd(p, run):
+        np.testing.assert_array_equal(result, expected)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_halos(data):
+    shape = tuple(data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=3)))
+    p, size = data.draw(RANKS), data.draw(st.integers(0, 5))
+    values = make_values("float64", shape, 1)
+    layout = data.draw(layouts(shape, p))
+    sides = data.draw(st.tuples(st.booleans(), st.booleans()))
+
+    def run(comm):
+        x = spread(values, *layout, comm)
+        assert x.halo_prev is None
+        assert x.array_with_halos is x.larray
+        x.get_halo(size, *sides)
+        box = list(x.layout.slices(comm.rank))
+        if x.split is not None:
+            start, stop, n = box[x.split].start, box[x.split].stop, shape[x.split]
+            wide = max(start - size * sides[0], 0), min(stop + size * sides[1], n)
+            rows = [0 if part is None else part.shape[x.split] for part in (x.halo_prev, x.halo_next)]
+            assert rows == [start - wide[0], wide[1] - stop]
+            assert (x.halo_prev is None) == (rows[0] == 0)
+            box[x.split] = slice(*wide)
+        np.testing.assert_array_equal(x.array_with_halos.numpy(), values[tuple(box)])
+        x.resplit_(None)
+        assert x.halo_prev is None
+
+    spmd(p, run)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_reshape(data):
+    """Any shape to any other of as many elements, with any new split."""
+    sides = data.draw(st.lists(st.sampled_from([1, 2, 3, 4, 6]), max_size=4))
+    order = data.draw(
+        st.permutations([f for n in sides for f in ([2, 2] if n == 4 else [2, 3] if n == 6 else [n])])
+    )
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=3)))
+    target = tuple(int(np.prod(order[a:b])) for a, b in zip([0, *cuts], [*cuts, len(order)]))
+    p = data.draw(RANKS)
+    values = np.arange(np.prod(sides, dtype=int)).reshape(sides)
+    layout = data.draw(layouts(tuple(sides), p))
+    new_split = data.draw(st.sampled_from([None, *range(len(target))]))
+    letter = data.draw(st.sampled_from("CF"))
+
+    def run(comm):
+        before, reshaping.ROUND_BYTES = reshaping.ROUND_BYTES, 16
+        x = spread(values, *layout, comm)
+        y = ht.reshape(x, target, order=letter, new_split=new_split)
+        if new_split is not None:
+            assert y.layout is ht.Layout.even(target, new_split, p)
+        transposed = ht.reshape(x.T, target, new_split=new_split)
+        reshaping.ROUND_BYTES = before
+        np.testing.assert_array_equal(whole(x), values)
+        return whole(y), whole(transposed)
+
+    for result, transposed in spmd(p, run):
+        np.testing.assert_array_equal(result, values.reshape(target, order=letter))
+        np.testing.assert_array_equal(transposed, values.T.reshape(target))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_concatenate(data):
+    """Operands of other extents, layouts and dtypes."""
+    p, ndim = data.draw(RANKS), data.draw(st.integers(1, 3))
+    shape = data.draw(st.lists(st.integers(0, 4), min_size=ndim, max_size=ndim).map(tuple))
+    axis = data.draw(st.integers(-ndim, ndim - 1))
+    parts = []
+    for seed in range(data.draw(st.integers(1, 4))):
+        here = list(shape)
+        here[axis] = data.draw(st.integers(0, 4))
+        dtype = data.draw(st.sampled_from(["int32", "float32", "uint16", "complex64"]))
+        parts.append((make_values(dtype, tuple(here), seed), data.draw(layouts(tuple(here), p))))
+    expected = np.concatenate([values for values, _ in parts], axis=axis)
+    place = data.draw(layouts(expected.shape, p))
+
+    def run(comm):
+        arrays = [spread(values, *layout, comm) for values, layout in parts]
+        result = ht.concatenate(arrays, axis)
+        out = spread(np.zeros(expected.shape, "complex128"), *place, comm)
+        assert ht.concatenate(arrays, axis, out=out) is out
+        np.testing.assert_array_equal(whole(out), expected)
+        for x, (values, _) in zip(arrays, parts):
+            np.testing.assert_array_equal(whole(x), values)
+        return whole(result)
+
+    for result in spmd(p, run):
+        assert result.dtype == expected.dtype
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("dtype", [d.name for d in ht.DTYPES.values()])
+def test_every_dtype(dtype):
+    values = torch.arange(12).reshape(4, 3).to(getattr(torch, dtype))
+
+    def run(comm):
+        x = ht.array(values, split=0)
+        results = [
+            ht.flip(x),
+            ht.roll(x, 1),
+            ht.tile(x, 2),
+            ht.concatenate([x, x]),
+            ht.reshape(x, (3, 4)),
+            x.T,
+        ]
+        results += [
+            ht.repeat(x, [1, 2, 0, 1], axis=0),
+            ht.pad(x, 2, "reflect"),
+            ht.tril(x),
+            ht.delete(x, 1, axis=1),
+        ]
+        results += [
+            ht.insert(x, 1, 0, axis=0),
+            ht.diag(x),
+            ht.unfold(x, 0, 2),
+            ht.resize(x, 5),
+            ht.stack([x, x]),
+        ]
+        assert all(y.dtype is x.dtype for y in results)
+        first = ht.flip(x).resplit(None).larray
+        assert torch.equal(first.to(torch.complex128), values.to(torch.complex128).flip((0, 1)))
+
+    spmd(3, run)
+
+
+ERRORS = {
+    "reshape: shape": lambda x: ht.reshape(x, (5, 5)),
+    "reshape: shape must consist": lambda x: ht.reshape(x, (-2, 3)),
+    "reshape: shape must have 24": lambda x: ht.reshape(x, (0, -1)),
+    "reshape: shape must be given": lambda x: ht.reshape(x),
+    "reshape: split": lambda x: ht.reshape(x, (6, 4), new_split=2),
+    "reshape: order": lambda x: ht.reshape(x, (6, 4), order="K"),
+    "reshape: copy": lambda x: ht.reshape(x, (4, 6), copy=False),
+    "reshape: copy must not be False for": lambda x: ht.reshape(x[:, :3], -1, copy=False),
+    "permute_dims": lambda x: ht.permute_dims(x, (0, 0)),
+    "swapaxes": lambda x: ht.swapaxes(x, 0, 2),
+    "moveaxis": lambda x: ht.moveaxis(x, (0, 1), 0),
+    "rollaxis": lambda x: ht.rollaxis(x, 0, 3),
+    "expand_dims: axis must be": lambda x: ht.expand_dims(x, 4),
+    "expand_dims: axis must name": lambda x: ht.expand_dims(x, (0, 0)),
+    "squeeze": lambda x: ht.squeeze(x, 0),
+    "flip": lambda x: ht.flip(x, 2),
+    "flip: axis must name": lambda x: ht.flip(x, (0, 0)),
+    "rot90": lambda x: ht.rot90(x, axes=(0, 0)),
+    "roll: axis": lambda x: ht.roll(x, 1, axis=2),
+    "roll: shift must have": lambda x: ht.roll(x, (1, 2, 3), axis=(0, 1)),
+    "roll: shift must be": lambda x: ht.roll(x, 1.5, axis=0),
+    "tile": lambda x: ht.tile(x, -1),
+    "repeat: repeats must not": lambda x: ht.repeat(x, -1),
+    "repeat: repeats must be a number": lambda x: ht.repeat(x, [1, 2], axis=0),
+    "repeat: repeats must be integers": lambda x: ht.repeat(x, 1.5),
+    "concatenate: arrays must agree": lambda x: ht.concatenate([x, ht.zeros((6, 5))]),
+    "concatenate: arrays must contain": lambda x: ht.concatenate([]),
+    "concatenate: arrays must have": lambda x: ht.concatenate([1, 2]),
+    "concatenate: dtype": lambda x: ht.concatenate([x, x], dtype="int32"),
+    "concatenate: out must have": lambda x: ht.concatenate([x, x], out=ht.zeros((3, 4))),
+    "concatenate: out must be": lambda x: ht.concatenate([x, x], out=np.zeros((12, 4))),
+    "stack": lambda x: ht.stack([x, ht.zeros((6, 5))]),
+    "block: arrays must be nested lists, got": lambda x: ht.block((x, x)),
+    "block: arrays must be nested lists of": lambda x: ht.block([[x], x]),
+    "block: arrays must agree": lambda x: ht.block([[x, ht.zeros((5, 4))]]),
+    "split: indices_or_sections must divide": lambda x: ht.split(x, 4),
+    "split: indices_or_sections must be an": lambda x: ht.split(x, [1.5]),
+    "array_split": lambda x: ht.array_split(x, 0),
+    "dsplit": lambda x: ht.dsplit(x, 2),
+    "broadcast_to": lambda x: ht.broadcast_to(x, (5, 4)),
+    "broadcast_shapes": lambda x: ht.broadcast_shapes((2,), (3,)),
+    "delete: obj must be in": lambda x: ht.delete(x, 6, axis=0),
+    "delete: a mask": lambda x: ht.delete(x, [True], axis=0),
+    "delete: obj must be an": lambda x: ht.delete(x, 1.5, axis=0),
+    "insert: obj": lambda x: ht.insert(x, 7, 0, axis=0),
+    "trim_zeros": lambda x: ht.trim_zeros(x, "x"),
+    "diag": lambda x: ht.diag(x[None]),
+    "diagonal": lambda x: ht.diagonal(x, 0, 0, 0),
+    "tril": lambda x: ht.tril(x[0]),
+    "fill_diagonal": lambda x: ht.fill_diagonal(x[0], 1),
+    "fill_diagonal: x must be writable": lambda x: ht.fill_diagonal(ht.broadcast_to(ht.zeros(4), (4, 4)), 1),
+    "copyto: casting": lambda x: ht.copyto(x, 1j),
+    "copyto: dst": lambda x: ht.copyto(np.zeros(3), x),
+    "unfold: size": lambda x: ht.unfold(x, 0, 7),
+    "unfold: step": lambda x: ht.unfold(x, 0, 2, 0),
+    "get_halo": lambda x: x.get_halo(-1),
+    "pad: mode": lambda x: ht.pad(x, 1, "around"),
+    "pad: pad_width must be": lambda x: ht.pad(x, (1, 2, 3)),
+    "pad: pad_width must consist": lambda x: ht.pad(x, -1),
+    "pad: mode 'edge' must not": lambda x: ht.pad(x, 1, "edge", constant_values=1),
+    "pad: reflect_type": lambda x: ht.pad(x, 1, "reflect", reflect_type="strange"),
+    "pad: stat_length": lambda x: ht.pad(x, 1, "mean", stat_length=0),
+    "pad: x must have elements": lambda x: ht.pad(x[:0], 1, "edge"),
+    "pad: x must not be bool": lambda x: ht.pad(x > 0, 1, "reflect", reflect_type="odd"),
+}
+
+
+@pytest.mark.parametrize("start", ERRORS)
+def test_bad_arguments_are_refused_before_any_message(start):
+    def run(comm):
+        x = ht.zeros((6, 4), split=0)
+        with comm.trace() as sent, pytest.raises((ValueError, TypeError, IndexError)) as caught:
+            ERRORS[start](x)
+        assert sent.calls == (start in ("reshape: copy must not be False for", "tril", "fill_diagonal"))
+        return str(caught.value)
+
+    texts = set(spmd(3, run))
+    assert len(texts) == 1
+    assert texts.pop().startswith(start)
+
+
+def test_negative_split_counts_are_refused_on_every_rank():
+    def run(comm):
+        counts = ht.array([1, 1, 1, 1, 1, -1], split=0)
+        with pytest.raises(ht.LayoutError, match="repeat: repeats must not be negative"):
+            ht.repeat(ht.zeros((6, 4), split=0), counts, axis=0)
+        with pytest.raises(ht.LayoutError, match="repeat: repeats must not be negative"):
+            ht.repeat(ht.zeros((4, 6), split=0), counts, axis=1)
+
+    spmd(3, run)
+
+
+def test_a_function_that_fails_on_some_ranks_fails_on_all():
+    def fails(vector, width, axis, options):
+        if vector[1] == 7:
+            raise KeyError("seven")
+
+    def run(comm):
+        with pytest.raises(KeyError, match="seven"):
+            ht.pad(ht.arange(12, split=0).reshape(4, 3)[:, 1:], ((0, 0), (1, 0)), fails)
+
+    spmd(3, run)
+
+
+def test_local_views():
+    def run(comm):
+        x = ht.arange(12, split=0).reshape(6, 2)
+        x.lloc[0] = -1
+        assert x.lloc[0].tolist() == [-1, -1]
+        assert x.stride() == (2, 1)
+        assert x.strides == (16, 8)
+        np.testing.assert_array_equal(x.create_lshape_map(), [x.layout.lshape(rank) for rank in range(3)])
+        assert ht.broadcast_shapes((3, 1), 2, (1, 1, 1)) == np.broadcast_shapes((3, 1), 2, (1, 1, 1))
+        y = ht.zeros((6, 2), split=0)
+        assert y.fill_diagonal(1) is y
+
+    spmd(3, run)
+
+
+def test_numpy_calls():
+    def run(comm):
+        x = ht.arange(6, split=0)
+        assert isinstance(np.flip(x), ht.DNDarray)
+        assert np.concatenate([x, x], axis=0).shape == (12,)
+        assert np.pad(x, (1, 2), mode="edge").tolist() == [0, 0, 1, 2, 3, 4, 5, 5, 5]
+        assert [y.shape for y in np.split(x, 3)] == [(2,)] * 3
+        assert np.tile(x, 2).shape == np.repeat(x, 2).shape == (12,)
+        assert np.reshape(x, (2, 3), order="F").tolist() == [[0, 2, 4], [1, 3, 5]]
+
+    spmd(2, run)

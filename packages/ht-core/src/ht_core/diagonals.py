@@ -115,8 +115,9 @@ def diag(x: object, k: int = 0) -> DNDarray:
         first = max(below - begin, 0)
     out = torch.zeros(layout.lshape(comm.rank), dtype=local.dtype, device=local.device)
     count = local.shape[0]
-    if count:
-        out.narrow(0, first, count).narrow(1, begin + first + k, count).diagonal().copy_(local)
+    first = min(first, out.shape[0])  # beyond the end where there is no element
+    column = min(max(begin + first + k, 0), out.shape[1])
+    out.narrow(0, first, count).narrow(1, column, count).diagonal().copy_(local)
     return DNDarray(out, layout, comm)
 
 

@@ -1,7 +1,8 @@
 """Padding: all of NumPy's modes, for every layout.
 
 Rows stay where they are: the ranks with the first and the last row get the borders along the split axis, as long as
-these are no longer than the part of a rank; otherwise the result is cut evenly. Every element of the result is written once.
+these are no longer than the part of a rank; otherwise the result is cut evenly. Every element of the result is
+written once.
 """
 
 from __future__ import annotations

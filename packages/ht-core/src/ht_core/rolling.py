@@ -57,10 +57,9 @@ def roll(x: DNDarray, /, shift: int | Sequence[int], axis: int | Sequence[int] |
 
 def _shifts(x: DNDarray, shift: int | Sequence[int], axis: int | Sequence[int] | None) -> tuple[int, ...]:
     """Return the shift of every axis, in [0, extent); without `axis` the digits of the shift in C order."""
-    given = [shift] if hasattr(shift, "__index__") else list(shift)
     try:
-        given = [s.__index__() for s in given]
-    except AttributeError:
+        given = [s.__index__() for s in ([shift] if hasattr(shift, "__index__") else shift)]
+    except (AttributeError, TypeError):
         raise LayoutError(f"roll: shift must be an integer or a sequence of them, got {shift!r}") from None
     if axis is None:
         rest, digits = sum(given) % max(x.size, 1), []

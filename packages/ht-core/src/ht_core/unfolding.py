@@ -22,7 +22,7 @@ def plan_unfold(layout: Layout, size: int, step: int) -> tuple[Layout, tuple[Box
     axis = layout.split
     n, p = layout.shape[axis], len(layout.counts)
     windows = (n - size) // step + 1
-    starts = [min(-(-displ // step), windows) for displ in (*layout.displs, n)]
+    starts = [*(min(-(-displ // step), windows) for displ in layout.displs), windows]
     boxes = []
     for rank in range(p):
         first, stop = starts[rank], starts[rank + 1]
