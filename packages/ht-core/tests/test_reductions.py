@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ht_comm import spmd
 from ht_core.testing import layouts, make_values, spread, whole
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 DTYPES = [d.name for d in ht.DTYPES.values() if d.numpy is not None]
@@ -25,6 +25,7 @@ FEW = settings(
     max_examples=12,
     deadline=None,
     derandomize=True,
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 RANKS = st.integers(1, 5)

@@ -299,7 +299,7 @@ def average(
         n = float(x.size // result.size if result.size else 0)
         return result, DNDarray(torch.full_like(result.larray, n), result.layout, result.comm)
     x = x if isinstance(x, DNDarray) else as_operand(x, common_comm([], "average"), _CPU, "average")
-    weights = _fitted(as_operand(weights, x.comm, x.larray.device, "average"), x, axis)
+    weights = fitted_weights(as_operand(weights, x.comm, x.larray.device, "average"), x, axis, "average")
     dtype = types.result_type(x.dtype, weights.dtype, *([types.float64] if x.dtype.kind in "biu" else []))
     x, plan = prepare(_AVERAGE, x, axis, mean_result(dtype), keepdims, True)
     carry = reduce(_AVERAGE, x, plan, weights)
@@ -320,17 +320,17 @@ def average(
 _CPU = torch.device("cpu")
 
 
-def _fitted(weights: DNDarray, x: DNDarray, axis: object) -> DNDarray:
+def fitted_weights(weights: DNDarray, x: DNDarray, axis: object, op: str) -> DNDarray:
     """Return weights that broadcast to `x`: those of the reduced axes get axes of extent 1 for the others."""
     if weights.shape == x.shape:
         return weights
-    axes = normalize_axes(axis, x.ndim, "average")
+    axes = normalize_axes(axis, x.ndim, op)
     if axis is None:
-        raise LayoutError(f"average: weights must have shape {x.shape} without axis, got {weights.shape}")
+        raise LayoutError(f"{op}: weights must have shape {x.shape} without axis, got {weights.shape}")
     given = [a % x.ndim for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
     if weights.shape != tuple(x.shape[a] for a in given):
         raise LayoutError(
-            f"average: weights must have shape {x.shape} or {tuple(x.shape[a] for a in given)}, got {weights.shape}"
+            f"{op}: weights must have shape {x.shape} or {tuple(x.shape[a] for a in given)}, got {weights.shape}"
         )
     order = sorted(range(len(given)), key=given.__getitem__)
     layout, local = weights.layout.permute(order), weights.larray.permute(order)
