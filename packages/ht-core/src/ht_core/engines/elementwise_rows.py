@@ -146,7 +146,7 @@ def binary(
     row = Row(
         name, kernel, accepts, compute, result, name if numpy == "" else numpy, exponents=exponents, wide=wide
     )
-    direct = _direct(row)
+    direct = frozenset() if exponents else _direct(row)  # exponents have a dtype of their own
     # In 16 bits torch would not round the number to the dtype of the array first.
     taken = direct & {torch.float32, torch.float64} if scalars else frozenset()
 
