@@ -288,6 +288,27 @@ def test_every_row_against_differences(name):
             np.testing.assert_allclose(result[0], result[1], rtol=2e-4, atol=2e-6)
 
 
+def test_what_has_no_derivative_says_so():
+    def run(comm):
+        x = spread(A, 0, (3, 2), comm).requires_grad_()
+        texts = []
+        for call in (
+            lambda: ht.sort(x, axis=0),
+            lambda: ht.unique(x),
+            lambda: ht.floor_divide(x, 2.0),
+            lambda: ht.put(x, 0, 1.0),
+        ):
+            with pytest.raises(ht.GradientError) as caught:
+                call()
+            texts.append(str(caught.value))
+        order, equal, zeros = ht.argsort(x, axis=0), ht.array_equal(x, x), ht.zeros_like(x)
+        return texts, order.requires_grad, bool(equal), zeros.requires_grad
+
+    for texts, order, equal, zeros in spmd(2, run):
+        assert all("ht.no_grad()" in text for text in texts)
+        assert (order, equal, zeros) == (False, True, False)
+
+
 # -- cost -----------------------------------------------------------------------------------------------------------
 
 

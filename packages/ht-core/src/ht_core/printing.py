@@ -291,13 +291,16 @@ def _picture(layout: Layout, p: int) -> str:
         body.append(_text(width / 2, offset + height / 2, text))
     else:
         body += _parts(layout, p, width, height, vertical=layout.split == across)
-    body.append(_text(width / 2, offset + height + 16, _axis_label(layout, across), 12))
+    label = _axis_label(layout, across)
+    overhang = max(3.5 * len(label) - width / 2, 0.0)  # of a label that is wider than the box
+    body.append(_text(width / 2, offset + height + 16, label, 12))
     if down is not None:
         middle = offset + height / 2
         turn = f' transform="rotate(-90 -14 {middle:.1f})"'
         body.append(_text(-14, middle, _axis_label(layout, down), 12, turn))
-    size = (width + offset + margin + 8, height + offset + margin)
-    view = f"{-margin + 4:.1f} -6 {size[0]:.1f} {size[1]:.1f}"
+    left = max(margin - 4, overhang)
+    size = (left + width + max(offset, overhang) + 8, height + offset + margin)
+    view = f"{-left:.1f} -6 {size[0]:.1f} {size[1]:.1f}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]:.0f}" height="{size[1]:.0f}" viewBox="{view}" '
         f'font-family="sans-serif" role="img">{"".join(body)}</svg>'
@@ -317,7 +320,7 @@ def _shown_axes(layout: Layout) -> tuple[int | None, int | None]:
 def _extents(shape: tuple[int, ...], down: int | None, across: int | None) -> tuple[float, float]:
     """Return the size of the box: the axes in proportion, but no side below a quarter of the other."""
     if across is None:
-        return 40.0, 40.0
+        return 72.0, 40.0
     if down is None:
         return _WIDTH, 40.0
     ratio = min(max((shape[across] or 1) / (shape[down] or 1), 0.25), 4.0)

@@ -47,9 +47,8 @@ class Operation:
 
 OPERATIONS: dict[str, Operation] = {}
 
-#: Kinds whose plain functions are differentiated as they are written, see ``engines.recording``. Operations of other
-#: kinds refuse arrays that require a gradient.
-_RECORDED = frozenset({"elementwise", "indexing", "manipulation", "redistribution", "scan"})
+#: Kinds whose functions change their operands: they refuse arrays that require a gradient.
+_CHANGING = frozenset({"assignment"})
 
 
 def register(
@@ -93,12 +92,12 @@ def _with_gradients(function: Callable, kind: str) -> Callable:
     home = function.__module__
     if home == "ht_core":  # made by an engine, which records its operations itself
         return function
-    if kind == "creation":
-        made = (differentiable if function.__name__ in ("array", "asarray") else constant)(function)
-    elif kind in _RECORDED:
-        made = differentiable(function, is_logical=kind == "redistribution")
-    else:
+    if kind in _CHANGING:
         return function
+    if kind == "creation" and function.__name__.endswith(("_like", "_from")):
+        made = constant(function)
+    else:
+        made = differentiable(function, is_logical=kind == "redistribution")
     names = vars(sys.modules[home])
     if names.get(function.__name__) is function:
         names[function.__name__] = made

@@ -3,6 +3,9 @@
 `plan_elementwise` decides from layouts alone which layout the result has and what each operand must do to meet it:
 nothing, a local slice, or one redistribution. Equal layouts skip all of it: a few comparisons lead to the torch kernel.
 This file knows no operation by name.
+
+Gradients: `execute` records itself (``recording``); a kernel that torch can differentiate is all a row needs. An
+operand that every rank uses whole for its own rows goes through ``use_whole``: the origin of its one allreduce.
 """
 
 from __future__ import annotations

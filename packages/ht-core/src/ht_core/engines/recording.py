@@ -7,9 +7,9 @@ second derivatives are those of the same code. What an operation must avoid to s
 to its operands or to what kernels keep (``out=``), taking values out of torch (``.numpy()``, ``.item()``), messages
 between two ranks. Operations with integer or bool results are run and not recorded.
 
-Where it hooks in: the elementwise and the reduction engine, indexing, and ``registry.register`` for the kinds of
-operation named there. The graph is one of global values: every rank has the same nodes, edges and layouts, whatever
-its rows. Nothing of this file runs before the first ``requires_grad_()``.
+Where it hooks in: the elementwise and the reduction engine, indexing, and ``registry.register`` for plain functions.
+What would lose the gradient is refused, not returned without one. The graph is one of global values: every rank has
+the same nodes, edges and layouts, whatever its rows. Nothing of this file runs before the first ``requires_grad_()``.
 """
 
 from __future__ import annotations
@@ -274,7 +274,8 @@ def record(
     """
     call = _Call(function, args, kwargs, is_logical, name or function.__name__)
     entered = call.enter()
-    with torch.enable_grad(), use_comm(entered.comm), _nothing if is_logical else _Watched(call.name):
+    watched = nullcontext() if is_logical else _Watched()
+    with torch.enable_grad(), use_comm(entered.comm), watched:
         try:
             result = entered.run()
         except GradientError:
@@ -289,7 +290,7 @@ def record(
     if outputs:
         entered.made = outputs
         if not may_be_constant:
-            _check_connected(entered, outputs, call.name)
+            _check_connected(entered, outputs, call.name, getattr(watched, "lost", False))
         facts = tuple((y.layout, y.larray.dtype) for y in outputs)
         node = Node(call.name, call.operands, facts, call.comm, _Segment(call, entered, outputs))
         edges = {id(y): Edge(node, i) for i, y in enumerate(outputs)}
@@ -308,34 +309,39 @@ def record(
 
 
 class _Watched(TorchFunctionMode):
-    """Sees to it that an operation that was not written for gradients does not lose them on its way."""
+    """Sees to it that an operation that was not written for gradients does not lose them on its way.
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+    Attributes
+    ----------
+    lost : bool
+        Values have been used in ways that torch cannot see. That is fine where the results are integers.
+    """
+
+    lost = False
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if function is Tensor.view and len(args) == 2 and args[1] is args[0].dtype:
-            return args[0]  # torch cuts the graph at a view of another dtype, even if it is the same one
+        kwargs = kwargs or {}
+        if function is Tensor.view and len(args) == 2 and isinstance(args[1], torch.dtype):
+            if args[1] is args[0].dtype:
+                return args[0]  # torch cuts the graph at a view of another dtype, even if it is the same one
+            self.lost = self.lost or args[0].requires_grad
         if function in _LEAVING and args[0].requires_grad and torch.is_grad_enabled():
-            raise GradientError(
-                f"{self.name}: the operation has no derivative, as it depends on values in ways torch cannot see; "
-                "use x.detach() or ht.no_grad()"
-            )
-        return function(*args, **(kwargs or {}))
+            self.lost = True
+            with torch.no_grad():
+                args = (Tensor.detach(args[0]), *args[1:])
+        return function(*args, **kwargs)
 
 
 _LEAVING = frozenset({Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.detach, Tensor.__array__})
-_nothing = nullcontext()
 
 
-def _check_connected(entered: _Entered, outputs: list[DNDarray], name: str) -> None:
-    """Raise if nothing leads from this rank's rows to this rank's part of the result, although both are there."""
+def _check_connected(entered: _Entered, outputs: list[DNDarray], name: str, is_lost: bool) -> None:
+    """Raise if values went ways torch cannot see, or nothing leads from a rank's rows to its part of the result."""
     fed = any(x.larray.numel() for x in entered.tracked)
     made = [y.larray for y in outputs if y.larray.numel()]
-    if fed and made and not any(y.requires_grad for y in made):
+    if is_lost or (fed and made and not any(y.requires_grad for y in made)):
         raise GradientError(f"{name}: the operation has no derivative; use x.detach() or ht.no_grad()")
 
 
@@ -365,7 +371,7 @@ def record_into(
     masks_out : bool
         Where the mask is false `out` keeps its values.
     """
-    if out is None or type(out) is tuple and not out:
+    if out is None or (type(out) is tuple and not out):
         return record(run, (operands, where), {}, is_logical=True, name=name)
     values = record(run, (operands, where), {}, is_logical=True, name=name)
     outs = out if type(out) is tuple else (out,)

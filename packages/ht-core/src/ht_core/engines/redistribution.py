@@ -2,6 +2,8 @@
 
 The plan is ht-comm's (boxes in, pairwise messages out); this file turns layouts into boxes and knows the cases that
 need no message.
+
+Gradients: a move is undone by the move back, a cut of a replicated array (``cut``) by an allgather.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ An operation is a row of three parts:
 Tiles are cut only where the kernel needs a temporary (a cast, a mask, deviations from a mean), so that it stays in
 cache and nothing of the size of the data is allocated. Nothing is sent where the split axis stays. This file knows no
 operation by name.
+
+Gradients: `execute` records itself (``recording``). What follows the combination is computed alike on all ranks, so the
+gradient comes back from it as it is; kernels must not write in place to what they are given.
 """
 
 from __future__ import annotations
