@@ -15,6 +15,7 @@ from ht_comm import CommError, get_comm, use_comm
 
 from . import (
     arithmetic,
+    assigning,
     autograd,
     building_matrices,
     complex_numbers,
@@ -29,6 +30,7 @@ from . import (
     flipping,
     grids,
     halos,
+    index_arrays,
     indexing,
     info,
     inserting,
@@ -43,6 +45,7 @@ from . import (
     nan_reductions,
     numerical_ranges,
     padding,
+    picking,
     printing,
     protocols,
     random,

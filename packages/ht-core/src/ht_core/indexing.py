@@ -149,8 +149,7 @@ def take(x: DNDarray, indices: object, axis: int | None = None, mode: str = "rai
             found = get_small(x, small)
             if found is not None and (axis is None or -x.ndim <= axis < x.ndim):
                 return found
-    if mode not in ("raise", "wrap", "clip"):
-        raise LayoutError(f"take: mode must be raise, wrap or clip, got {mode!r}")
+    check_mode(mode, "take")
     if isinstance(indices, (list, tuple)) and np.size(indices) == 0:
         indices = np.asarray(indices, dtype=np.int64)
     indices = as_operand(indices, comm, x.larray.device, "take")
@@ -161,9 +160,9 @@ def take(x: DNDarray, indices: object, axis: int | None = None, mode: str = "rai
     if axis is not None:
         axis = normalize_axis(axis, x.ndim, "take")
     extent = x.size if axis is None else x.shape[axis]
-    where = _within(indices, extent, mode)
+    where = within(indices, extent, mode, "take")
     axes = tuple(range(x.ndim)) if axis is None else (axis,)
-    columns = _columns(where.larray, tuple(x.shape[a] for a in axes)) if axis is None else [where.larray]
+    columns = columns_of(where.larray, tuple(x.shape[a] for a in axes)) if axis is None else [where.larray]
     if indices.ndim == 0:
         at = dict(zip(axes, (int(column) for column in columns)))
         part = get_basic(x, tuple(at.get(a, _WHOLE) for a in range(x.ndim)))
@@ -172,11 +171,17 @@ def take(x: DNDarray, indices: object, axis: int | None = None, mode: str = "rai
     return get_advanced(x, (_WHOLE,) * x.ndim, entries, axes[0])
 
 
-def _within(indices: DNDarray, extent: int, mode: str) -> DNDarray:
+def check_mode(mode: object, op: str) -> None:
+    """Refuse what is no way to treat positions out of bounds."""
+    if mode not in ("raise", "wrap", "clip"):
+        raise LayoutError(f"{op}: mode must be raise, wrap or clip, got {mode!r}")
+
+
+def within(indices: DNDarray, extent: int, mode: str, op: str) -> DNDarray:
     """Return int64 positions in [0, extent); collective where `indices` are split and may be out of bounds."""
     local, comm = indices.larray.to(torch.int64), indices.comm
     if indices.size and not extent:
-        raise IndexError("take: indices must be empty for an axis of extent 0, got some")
+        raise IndexError(f"{op}: indices must be empty for an axis of extent 0, got some")
     if mode == "wrap":
         local = local % max(extent, 1)
     elif mode == "clip":
@@ -184,7 +189,7 @@ def _within(indices: DNDarray, extent: int, mode: str) -> DNDarray:
     else:
         bad, index = checked(Index(0, local, indices.layout), Layout((extent,), None), (1,))
         local = index.local
-        text = f"take: indices must be in [{-extent}, {extent}), got {bad}"
+        text = f"{op}: indices must be in [{-extent}, {extent}), got {bad}"
         error = None if bad is None else IndexError(text)
         if indices.layout.split is not None:
             comm.agree(error)
@@ -193,7 +198,7 @@ def _within(indices: DNDarray, extent: int, mode: str) -> DNDarray:
     return DNDarray(local, indices.layout, comm)
 
 
-def _columns(linear: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]:
+def columns_of(linear: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]:
     """Return positions in C order as one index per axis."""
     if not math.prod(shape):
         return [linear] * len(shape)  # there are none
