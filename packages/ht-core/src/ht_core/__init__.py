@@ -12,9 +12,11 @@ from math import e, inf, nan, pi
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from ht_comm import CommError, get_comm, use_comm
+from numpy import index_exp, s_
 
 from . import (
     arithmetic,
+    array_attributes,
     assigning,
     autograd,
     building_matrices,
@@ -26,8 +28,8 @@ from . import (
     diagonals,
     distribution,
     exponential,
-    functional,
     flipping,
+    functional,
     grids,
     halos,
     index_arrays,
@@ -35,8 +37,8 @@ from . import (
     info,
     inserting,
     integers,
-    interop,
     interchange,
+    interop,
     joining,
     local,
     logic,
@@ -46,6 +48,7 @@ from . import (
     numerical_ranges,
     padding,
     picking,
+    polynomials,
     printing,
     protocols,
     random,
@@ -66,6 +69,7 @@ from . import (
     windows,
 )
 from ._version import __version__
+from .array_attributes import isfortran, iterable, may_share_memory, ndim, shape, shares_memory, size
 from .autograd import (
     enable_grad,
     grad,
@@ -143,10 +147,13 @@ __array_api_version__ = API_VERSIONS[-1]
 from .vmap import vmap
 
 newaxis = None
+True_, False_ = True, False
+ndarray = DNDarray
 Euler, Inf, Infty, Infinity, NaN, euler_gamma = e, inf, inf, inf, nan, 0.5772156649015329
 # Heat's spellings of dtypes; `bool` and `float` here are dtypes, as in the Array API and NumPy.
 bool, float, double, half, int, long = bool_, float32, float64, float16, int32, int64
 float_ = single = float32
+intp, uintp = int64, uint64
 byte, short, intc, int_, longlong = int8, int16, int32, int64, int64
 ubyte, ushort, uintc, uint, ulong, ulonglong = uint8, uint16, uint32, uint64, uint64, uint64
 csingle = cfloat = complex64
