@@ -274,3 +274,63 @@ def test_partitioned_arrays_keep_their_memory():
             ht.from_partition_dict(described)
 
     spmd(3, run)
+
+
+@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize("split", [None, 0])
+def test_joining_by_brackets(p, split):
+    a, b = np.arange(4), np.arange(4.0) / 2
+
+    def run(comm):
+        x, y = ht.array(a, split=split), ht.array(b, split=split)
+        results = [
+            ht.r_[x, 0:3, 5, y],
+            ht.c_[x, y],
+            ht.r_[ht.array(np.eye(4), split=split), [a]],
+            ht.r_[0:1:5j],
+        ]
+        with pytest.raises(ht.LayoutError, match="directive"):
+            ht.r_["r", x]
+        return [whole(r) for r in results]
+
+    expected = [np.r_[a, 0:3, 5, b], np.c_[a, b], np.r_[np.eye(4), [a]], np.r_[0:1:5j]]
+    for results in spmd(p, run):
+        for result, wanted in zip(results, expected):
+            assert result.dtype == wanted.dtype
+            np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 5])
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_packing_bits(p, order):
+    values = np.random.default_rng(1).integers(0, 3, size=(5, 21)).astype("uint8")
+
+    def run(comm, split):
+        x = ht.array(values, split=split)
+        packed = [ht.packbits(x, axis, order) for axis in (None, 0, 1, -1)]
+        bits = [
+            ht.unpackbits(x, axis, count, order) for axis, count in ((None, None), (0, 11), (1, -3), (1, 200))
+        ]
+        return [whole(r) for r in packed + bits]
+
+    expected = [np.packbits(values, axis, order) for axis in (None, 0, 1, -1)]
+    for axis, count in ((None, None), (0, 11), (1, -3), (1, 200)):
+        expected.append(np.unpackbits(values, axis, count, order))
+    for split in (None, 0, 1):
+        for results in spmd(p, run, split):
+            for result, wanted in zip(results, expected, strict=True):
+                assert result.dtype == wanted.dtype
+                np.testing.assert_array_equal(result, wanted)
+    with pytest.raises(ht.DTypeError, match="uint8"):
+        ht.unpackbits(ht.arange(3))
+
+
+def test_memory_orders_of_parts():
+    def run(comm):
+        x = ht.array(np.arange(6.0).reshape(2, 3), split=1).T
+        assert ht.ascontiguousarray(x).larray.is_contiguous()
+        assert ht.require(x, "float32", "C").dtype is ht.float32
+        return whole(ht.ascontiguousarray(x))
+
+    for result in spmd(2, run):
+        np.testing.assert_array_equal(result, np.arange(6.0).reshape(2, 3).T)

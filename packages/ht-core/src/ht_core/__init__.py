@@ -19,6 +19,7 @@ from . import (
     array_attributes,
     assigning,
     autograd,
+    bit_packing,
     building_matrices,
     complex_numbers,
     copying,
@@ -108,7 +109,7 @@ from .budget import get_memory_budget, memory_budget
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
 from .errors import DTypeError, GradientError, LayoutError, MemoryBudgetError, MissingLayerError
-from .grids import mgrid, ogrid
+from .grids import c_, mgrid, ogrid, r_
 from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__
 from .explain import Explanation, explain

@@ -16,7 +16,7 @@ from .engines.redistribution import redistribute
 from .errors import LayoutError
 from .layout import Layout
 from .numerical_ranges import arange, linspace
-from .registry import register
+from .registry import OPERATIONS, register
 
 
 def meshgrid(
@@ -245,6 +245,60 @@ def _stacked(parts: list[DNDarray]) -> DNDarray:
     return DNDarray(torch.stack([x.larray for x in parts]), layout, parts[0].comm)
 
 
+class Joiner:
+    """Arrays by joining what stands between brackets: ``r_[0:3, 7, x]``. Slices are ranges, numbers arrays of one.
+
+    ``r_`` joins along the first axis, ``c_`` along the last one of arrays of two axes at least. NumPy's directives in
+    strings are refused. *Distribution*: that of :func:`concatenate`; numbers and ranges are replicated.
+
+    Parameters
+    ----------
+    columns : bool
+        Join along the last axis.
+
+    Examples
+    --------
+    >>> ht.r_[0:3, 7, ht.arange(2, split=0)].numpy().tolist()
+    [0, 1, 2, 7, 0, 1]
+    >>> ht.c_[ht.arange(2), ht.ones(2)].numpy().tolist()
+    [[0.0, 1.0], [1.0, 1.0]]
+    """
+
+    def __init__(self, columns: bool) -> None:
+        self._columns = columns
+
+    def __getitem__(self, key: object) -> DNDarray:
+        parts = [self._part(k) for k in (key if isinstance(key, tuple) else (key,))]
+        join = OPERATIONS["concatenate"].function
+        if not self._columns:
+            ndim = max(x.ndim for x in parts)
+            return join([_with_axes_in_front(x, ndim) for x in parts], 0)
+        columns = [
+            DNDarray(x.larray.unsqueeze(1), x.layout.insert(1), x.comm) if x.ndim == 1 else x for x in parts
+        ]
+        return join(columns, -1)
+
+    @staticmethod
+    def _part(key: object) -> DNDarray:
+        if isinstance(key, str):
+            raise LayoutError(
+                f"r_: the key must consist of arrays, numbers and slices, got the directive {key!r}"
+            )
+        if isinstance(key, slice):
+            return Grid(sparse=True)[key]
+        x = asarray(key)
+        return x if x.ndim else DNDarray(x.larray.reshape(1), x.layout.insert(0), x.comm)
+
+
+def _with_axes_in_front(x: DNDarray, ndim: int) -> DNDarray:
+    layout, local = x.layout, x.larray
+    for _ in range(ndim - x.ndim):
+        layout, local = layout.insert(0), local.unsqueeze(0)
+    return DNDarray(local, layout, x.comm)
+
+
+r_ = Joiner(columns=False)
+c_ = Joiner(columns=True)
 mgrid = Grid(sparse=False)
 ogrid = Grid(sparse=True)
 
