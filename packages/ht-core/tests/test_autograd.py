@@ -462,6 +462,29 @@ def test_leaves_accumulate_copy_and_pickle():
         assert tracked
 
 
+def test_results_change_in_place():
+    """Operations in place on results are recorded like their twins, and leave what was recorded before alone."""
+
+    def ours(x, y):
+        z = x * y
+        before = z * z
+        z += y
+        z *= x
+        z.resplit_(1)
+        z[1:3, 0] = 2.0
+        total = ht.zeros_like(z)
+        total += z
+        return before.resplit(1) + ht.exp(total)
+
+    def theirs(x, y):
+        z = (x * y + y) * x
+        mask = torch.ones_like(z)
+        mask[1:3, 0] = 0
+        return (x * y) ** 2 + torch.exp(z * mask + 2 * (1 - mask))
+
+    check(ours, theirs, [A, B], [(0, (3, 0, 2)), (None, ())], 3)
+
+
 def test_complex_gradients_follow_torch():
     z = A + 1j * B
     check(

@@ -69,6 +69,20 @@ def test_explain_counts_what_is_sent(name, p):
             assert plan.is_exact or name in ("mask", "nonzero")
 
 
+@pytest.mark.mpi
+def test_explain_counts_what_processes_send(comm):
+    """Also where ranks read each other's memory, which is counted as the messages it replaces."""
+    values = np.ones((600, 700))  # long enough to be read
+    x = ht.array(values, split=0, comm=comm)
+    y = ht.array(values.T.copy(), split=1, comm=comm)
+    for name in ("resplit", "gather", "numpy", "transpose", "concatenate", "row", "mean of axis", "gram"):
+        plan = ht.explain(EXACT[name], x, y)
+        with comm.trace() as sent:
+            EXACT[name](x, y)
+        calls = tuple((e.op, e.messages, e.bytes) for e in sent.events)
+        assert plan.ranks[comm.rank].calls == calls, name
+
+
 def test_explanations_are_equal_on_all_ranks_and_readable():
     def run(comm):
         x = ht.zeros((10, 4), dtype=ht.float32, split=0, comm=comm)

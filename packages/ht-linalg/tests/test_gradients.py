@@ -31,8 +31,9 @@ def layouts_of(shape, p):
         yield axis, cuts(n, p)
 
 
-@pytest.mark.parametrize("p", [2, 3])
-@pytest.mark.parametrize(("a_shape", "b_shape"), SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape", "p"), [*((a, b, 3) for a, b in SHAPES), (*SHAPES[0], 2), (*SHAPES[5], 2)], ids=str
+)
 def test_matmul(a_shape, b_shape, p):
     a, b = RNG.normal(size=a_shape), RNG.normal(size=b_shape)
     ta, tb = torch.tensor(a, requires_grad=True), torch.tensor(b, requires_grad=True)
@@ -53,15 +54,18 @@ def test_matmul(a_shape, b_shape, p):
                     return (gx**2).sum() + (gy * y).sum()
 
                 gx, gy = g(x, y)
-                assert gx.layout is x.layout and gy.layout is y.layout
-                hx, hy = ht.grad(curvature, (0, 1))(x, y)
-                found.append(tuple(map(whole, (gx, gy, hx, hy))))
+                assert gx.layout is x.layout
+                assert gy.layout is y.layout
+                gradients = [gx, gy]
+                if p == 3:
+                    gradients += ht.grad(curvature, (0, 1))(x, y)
+                found.append([whole(g) for g in gradients])
         return found
 
     expected = [t.detach().numpy() for t in (*first, *second)]
     for each in spmd(p, run):
         for found in each:
-            for g, e in zip(found, expected, strict=True):
+            for g, e in zip(found, expected, strict=p == 3):
                 np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-9)
 
 
@@ -188,8 +192,9 @@ def check_training(comm, splits):
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("splits", SPLITS, ids=str)
-@pytest.mark.parametrize("p", [2, 3])
+@pytest.mark.parametrize(
+    ("splits", "p"), [*((splits, 3) for splits in SPLITS), (SPLITS[0], 2), (SPLITS[5], 2)], ids=str
+)
 def test_training(splits, p):
     spmd(p, check_training, splits)
 

@@ -20,7 +20,7 @@ from .engines.elementwise import common_comm
 from .engines.recording import _arrays_in, _replace
 from .engines.tracking import raw, untracked
 from .layout import Layout
-from .outline import Meter, OutlineComm, ValuesNeeded, _notes, outline_of
+from .outline import Meter, OutlineComm, ValuesNeeded, outline_of, remarking
 
 #: Replicated index arrays and masks of at most so many elements keep their values: they decide what is sent.
 _KEPT_ELEMENTS = 2**16
@@ -207,15 +207,19 @@ def _ask(fn: Callable, args: tuple, kwargs: dict, comm: OutlineComm) -> tuple:
 
     given, named = _replace((args, kwargs), outline)
     result, done = None, True
-    _notes.append(remarks)
     try:
-        with comm.trace() as sent, meter, use_comm(comm), memory_budget(None), torch.no_grad():
+        with (
+            comm.trace() as sent,
+            meter,
+            use_comm(comm),
+            remarking(remarks),
+            memory_budget(None),
+            torch.no_grad(),
+        ):
             result = fn(*given, **named)
     except ValuesNeeded as error:
         remarks.append(str(error))
         done = False
-    finally:
-        _notes.pop()
     arrays = _arrays_in(result)
     calls = tuple((event.op, event.messages, event.bytes) for event in sent.events)
     plan = RankPlan(comm.rank, calls, meter.peak, tuple(tuple(y.larray.shape) for y in arrays))

@@ -9,6 +9,7 @@ ht-comm plans and counts every message as always, and nothing is sent.
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from typing import Any
 
@@ -94,13 +95,28 @@ class Outline(torch.Tensor):
 
 
 _NUMPY = {d.torch: np.dtype(np.float32 if d.numpy is None else d.numpy) for d in types.DTYPES.values()}
-_notes: list[list[str]] = []
+_running = threading.local()  # ranks may be threads
 
 
 def note(text: str) -> None:
     """Add a remark to the explanation in progress."""
-    if _notes and text not in _notes[-1]:
-        _notes[-1].append(text)
+    remarks = getattr(_running, "remarks", None)
+    if remarks is not None and text not in remarks:
+        remarks.append(text)
+
+
+class remarking:
+    """Collect remarks in a list until the end of the block."""
+
+    def __init__(self, remarks: list[str]) -> None:
+        self._remarks = remarks
+
+    def __enter__(self) -> None:
+        self._before = getattr(_running, "remarks", None)
+        _running.remarks = self._remarks
+
+    def __exit__(self, *exc_info: object) -> None:
+        _running.remarks = self._before
 
 
 def _map(value: Any, by: Any) -> Any:

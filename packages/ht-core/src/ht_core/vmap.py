@@ -90,8 +90,10 @@ def vmap(
         axes = _mapped_axes(in_dims, args)
         samples, comm, parts = _align(args, axes)
         mapped = functools.partial(func, **kwargs)
-        results = _map_local(
-            mapped, parts, axes, out_dims, randomness, chunk_size, samples.lshape(comm.rank)[0]
+        stream = comm.rank if randomness == "different" else 0
+        run = functools.partial(_run, mapped, axes, out_dims, randomness, stream)
+        results = (
+            run(parts, chunk_size) if samples.lshape(comm.rank)[0] else _shapes(run, parts, axes, out_dims)
         )
         return _wrap(results, out_dims, samples, comm)
 
@@ -153,33 +155,36 @@ def _align(args: tuple, axes: tuple[int | None, ...]) -> tuple[Layout, object, l
     return samples, comm, parts
 
 
-def _map_local(func, parts, axes, out_dims, randomness, chunk_size, n: int) -> object:
-    """Map over this rank's samples; without any, find the shapes by one made-up sample and keep none of it."""
-    if n == 0:
-        one = [
-            x if axis is None else torch.ones([1 if a == axis else m for a, m in enumerate(x.shape)]).to(x)
-            for x, axis in zip(parts, axes)
-        ]
-        made = _run(func, one, axes, out_dims, randomness, None)
-        dims = out_dims if isinstance(out_dims, (tuple, list)) else (out_dims,) * len(_listed(made))
-        kept = [y if d is None else y.narrow(d, 0, 0) for y, d in zip(_listed(made), dims)]
-        # Joined to the operands: on all ranks the result depends on them.
-        empty = [x.reshape(-1)[:0].sum() for x in parts if isinstance(x, torch.Tensor) and x.requires_grad]
-        kept = [y.detach() + sum(empty) if empty and y.is_floating_point() else y for y in kept]
-        return tuple(kept) if isinstance(made, (tuple, list)) else kept[0]
-    return _run(func, parts, axes, out_dims, randomness, chunk_size)
+def _shapes(run: Callable, parts: list, axes: tuple, out_dims: object) -> object:
+    """Return the results of a rank without samples: found by one made-up sample, of which nothing is kept."""
+    one = [
+        x if axis is None else torch.ones([1 if a == axis else m for a, m in enumerate(x.shape)]).to(x)
+        for x, axis in zip(parts, axes)
+    ]
+    made = run(one, None)
+    dims = out_dims if isinstance(out_dims, (tuple, list)) else (out_dims,) * len(_listed(made))
+    kept = [y if d is None else y.narrow(d, 0, 0) for y, d in zip(_listed(made), dims)]
+    # Joined to the operands: on all ranks the result depends on them.
+    empty = [x.reshape(-1)[:0].sum() for x in parts if isinstance(x, torch.Tensor) and x.requires_grad]
+    kept = [y.detach() + sum(empty) if empty and y.is_floating_point() else y for y in kept]
+    return tuple(kept) if isinstance(made, (tuple, list)) else kept[0]
 
 
-def _run(func, parts, axes, out_dims, randomness, chunk_size) -> object:
+def _run(
+    func: Callable,
+    axes: tuple,
+    out_dims: object,
+    randomness: str,
+    stream: int,
+    parts: list,
+    chunk_size: int | None,
+) -> object:
     dims = out_dims if out_dims is None or hasattr(out_dims, "__index__") else tuple(out_dims)
     mapped = torch.vmap(func, tuple(axes), dims, randomness, chunk_size=chunk_size)
     if randomness == "error":
         return mapped(*parts)
-    # Drawn on all ranks alike, and added to the rank where each rank is to have numbers of its own.
-    from ht_comm import get_comm
-
-    seed = int(randint(0, 2**62))
-    seed += get_comm().rank if randomness == "different" else 0
+    # Drawn on all ranks alike; ranks that are to have numbers of their own add their number.
+    seed = int(randint(0, 2**62)) + stream
     devices = sorted({x.device.index or 0 for x in parts if isinstance(x, torch.Tensor) and x.is_cuda})
     with _one_at_a_time, torch.random.fork_rng(devices):
         torch.manual_seed(seed)

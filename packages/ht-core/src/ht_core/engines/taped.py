@@ -12,6 +12,7 @@ Two readings of the same code, see ``ht_comm.autograd``:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import torch
 from ht_comm.autograd import Tape
 
 from ..errors import GradientError
+from .monoid import merge_central
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
@@ -88,7 +90,12 @@ class TapedComm:
         """See `Communicator.allreduce`; `out` is not overwritten where it is `x`, which may be needed for gradients."""
         if _is_constant(x):
             return self.origin.allreduce(x, op, out=out)
-        result = self.tape.allreduce(x, op, replicated=self.is_logical)
+        merge = _merge_of(op)
+        if merge is None:
+            result = self.tape.allreduce(x, op, replicated=self.is_logical)
+        else:
+            parts = self.tape.allgather(x[None], replicated=self.is_logical)
+            result = functools.reduce(merge, parts.unbind(0))
         return result if out is None or out is x else out.copy_(result)
 
     def bcast(self, x: Tensor, root: int = 0) -> Tensor:
@@ -169,6 +176,16 @@ class TapedComm:
 def _is_constant(x: object) -> bool:
     """Tell whether values of this kind have no gradient: a function of the dtype, which all ranks share."""
     return not isinstance(x, Tensor) or not (x.dtype.is_floating_point or x.dtype.is_complex)
+
+
+def _merge_of(op: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return how two operands of an operator of our own merge, in terms of torch; None for ht-comm's operators."""
+    name = getattr(op, "name", "")
+    if name in ("fmax", "fmin"):
+        return getattr(torch, name)
+    if name.startswith("moments"):
+        return lambda a, b: torch.stack(merge_central(a.unbind(-1), b.unbind(-1)), -1)
+    return None
 
 
 def _into(out: Tensor | None, result: Tensor) -> Tensor:
