@@ -175,6 +175,33 @@ def hosts(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def coverage(session: nox.Session) -> None:
+    """Lines and branches of ht-comm that its tests reach, in threads and in ranks (options go to pytest)."""
+    python = _environment(session, VENV)
+    session.run(_uv(), "pip", "install", "-q", "--python", python, "coverage>=7.10", external=True)
+    shutil.rmtree(ROOT / "build/coverage", ignore_errors=True)
+    (ROOT / "build/coverage").mkdir(parents=True)
+    settings = {**PYTEST_ENV, "HT_MPIEXEC": shlex.quote(_mpiexec(python)), "HT_COVERAGE_ROOT": str(ROOT)}
+    tool = [python, "-m", "coverage"]
+    rc = "--rcfile=packages/ht-comm/coverage.ini"
+    tests = ["-m", "pytest", "-q", "packages/ht-comm", *session.posargs]
+    session.run(*tool, "run", rc, *tests, env=settings, external=True)
+    session.run(*tool, "combine", "-q", rc, env=settings, external=True)
+    session.run(*tool, "report", rc, env=settings, external=True)
+
+
+@nox.session(venv_backend="none")
+def mutants(session: nox.Session) -> None:
+    """Whether the tests notice changes of the redistribution and slicing code (an hour; -- --only buffers)."""
+    python = _environment(session, VENV)
+    log = ["--log", "build/mutants.jsonl"]
+    (ROOT / "build").mkdir(exist_ok=True)
+    session.run(
+        python, "packages/ht-comm/tools/mutate.py", *log, *session.posargs, env=PYTEST_ENV, external=True
+    )
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Speed of the foundations on two ranks beside other libraries (options: -- --heat-python PYTHON)."""
     python = _environment(session, VENV)

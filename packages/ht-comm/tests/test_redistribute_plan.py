@@ -132,6 +132,49 @@ def test_replicas_share_the_load():
     assert [plan.messages(rank) for rank in range(6)] == [2, 2, 0, 0, 0, 0]
 
 
+def test_the_owner_of_most_comes_first():
+    nothing = ((0, 0),)
+    plan = plan_redistribution((nothing, ((0, 9),), ((6, 10),)), (((0, 10),), nothing, nothing))
+    assert sorted(plan.receives(0)) == [(1, ((0, 9),)), (2, ((9, 10),))]
+
+
+@pytest.mark.parametrize(("holders", "rank", "owner"), [((0, 1, 2), 4, 2), ((0, 3), 1, 0), ((2, 4), 0, 4)])
+def test_of_equal_owners_the_next_in_the_ring_sends(holders, rank, owner):
+    whole, nothing = ((0, 10),), ((0, 0),)
+    src = tuple(whole if each in holders else nothing for each in range(5))
+    plan = plan_redistribution(src, tuple(whole if each == rank else nothing for each in range(5)))
+    assert plan.receives(rank) == [(owner, whole)]
+
+
+def test_pieces_come_in_ring_order():
+    p, shape = 5, (10, 10)
+    rows, columns = (split_placement(shape, axis, (2,) * p) for axis in (0, 1))
+    wider = tuple(((max(a - 1, 0), b), span) for (a, b), span in rows)  # overlaps: owners are chosen
+    for src in (rows, wider):
+        plan = plan_redistribution(src, columns)
+        for rank in range(p):
+            assert [peer for peer, _ in plan.receives(rank)] == [(rank - step) % p for step in range(1, p)]
+            assert [peer for peer, _ in plan.sends(rank)] == [(rank + step) % p for step in range(1, p)]
+            assert plan.receives(rank) is plan.receives(rank)  # found once
+            assert plan.sends(rank) is plan.sends(rank)
+
+
+def test_blocks_on_a_diagonal_do_not_divide_a_box():
+    src = (((0, 2), (0, 2)), ((2, 4), (2, 4)))
+    check_plan(plan_redistribution(src, src[::-1]), (4, 4))
+    with pytest.raises(ValueError, match="dst must lie within what src covers"):
+        plan_redistribution(src, replicated_placement((4, 4), 2))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("parts", [(3, 1, 4), (0, 8, 0)])
+def test_blocks_of_ranks_in_any_order_need_no_table_of_pairs(order, parts):
+    src = split_placement((8, 2), 0, parts)
+    plan = plan_redistribution(tuple(src[rank] for rank in order), replicated_placement((8, 2), 3))
+    assert plan._assigned is None
+    check_plan(plan, (8, 2))
+
+
 @pytest.mark.parametrize(
     ("axis", "parts", "src_ranks", "chunk", "gathers"),
     [
