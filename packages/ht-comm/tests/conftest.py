@@ -2,7 +2,7 @@
 
 import importlib.util
 
-OF_TORCH = ["test_autograd.py", "test_device.py", "test_tape.py", "test_torchpg.py"]
+OF_TORCH = [f"test_{name}.py" for name in ("autograd", "device", "exchange", "tape", "torchpg")]
 collect_ignore = [] if importlib.util.find_spec("torch") else OF_TORCH
 
 

@@ -198,7 +198,36 @@ def test_one_collective_gives_all_to_all(monkeypatch, axis, parts, src_ranks, ch
         assert [plan.messages(rank, 8) for rank in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("p", "gathers"), [(1, False), (2, True), (5, True)])
+def test_one_rank_gathers_nothing(p, gathers):
+    plan = plan_redistribution(split_placement((10, 2), 0, (10 // p,) * p), replicated_placement((10, 2), p))
+    assert plan.gathers(8) == gathers
+    assert [plan.messages(rank, 8) for rank in range(p)] == [int(gathers)] * p
+
+
+@pytest.mark.parametrize("setting", ["chunk_bytes", "slice_bytes"])
+def test_gathers_within_the_limits(monkeypatch, setting):
+    plan = plan_redistribution(split_placement((7, 7), 1, (3, 4)), replicated_placement((7, 7), 2))
+    for limit, gathers in ((392, True), (391, False)):
+        monkeypatch.setattr(config, setting, limit)
+        assert plan.gathers(8) == gathers
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 5])
+def test_what_moves_is_what_is_sent(p):
+    rows, columns = (split_placement((30, 30), axis, (30 // p,) * p) for axis in (0, 1))
+    plan = plan_redistribution(rows, columns)
+    assert plan.moved() == sum(plan.bytes(rank, 1) for rank in range(p)) == 900 - 900 // p
+    assert repr(plan) == f"Plan(src={rows}, dst={columns})"
+
+
 def test_blocks_of_another_form_are_not_gathered():
+    """Rank 1 holds nothing, in another form: along no axis does it follow the block of rank 0."""
+    src = (((0, 4), (0, 5)), ((4, 4), (0, 0)))
+    assert not plan_redistribution(src, replicated_placement((4, 5), 2)).gathers(8)
+
+
+def test_blocks_of_part_of_the_rows_are_not_gathered():
     """Rank 1 holds nothing, but of three rows: what it holds does not fit into a row of blocks."""
     src = (((0, 4), (0, 5)), ((0, 3), (0, 0)))
     assert not plan_redistribution(src, replicated_placement((4, 5), 2)).gathers(8)
