@@ -13,6 +13,7 @@ import torch
 from ht_comm import Communicator
 
 from . import types
+from .distribution import resplit
 from .dndarray import DNDarray
 from .engines.distinct import NOWHERE, Groups, Mask, group, merge, positions
 from .engines.elementwise import as_operand, common_comm
@@ -237,12 +238,11 @@ def setdiff1d(ar1: object, ar2: object, assume_unique: bool = False) -> DNDarray
     if assume_unique:
         x = _as_array(ar1, "setdiff1d", ar2).ravel()
         return x[isin(x, ar2, invert=True)]
-    x = _as_array(ar1, "setdiff1d", ar2)
-    if (
-        _operands("setdiff1d", x, ar2)[0].dtype is not x.dtype
-    ):  # the common dtype may not hold what is left of `x`
-        x = unique(x)
-        return x[isin(x, ar2, invert=True)]
+    x, y = _as_array(ar1, "setdiff1d", ar2), _as_array(ar2, "setdiff1d", ar1)
+    if types.result_type(x, y) is not x.dtype:  # the common dtype may not hold what is left of `x`
+        values = unique(x)
+        left = values[isin(values, y, invert=True)]
+        return resplit(left, 0) if left.split is None and y.split is not None else left
     return _combined("setdiff1d", x, ar2, lambda one, other: one * (1 - other), lambda one, other: one)
 
 
@@ -426,7 +426,7 @@ def _combined(op: str, ar1: object, ar2: object, copies, nan_copies, indices: bo
     """
     x, y = _operands(op, ar1, ar2)
     comm: Communicator = x.comm
-    is_split = (x.split is not None or y.split is not None) and comm.size > 1
+    is_split = x.split is not None or y.split is not None
     (first, start), (second, offset) = _share(x, is_split), _share(y, is_split)
     n = first.numel()
     flat = torch.cat([first, second]).resolve_conj().resolve_neg()[:, None]

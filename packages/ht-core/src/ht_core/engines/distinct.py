@@ -107,7 +107,9 @@ class Merged:
         *Distribution*: collective. One alltoallv of one value per distinct key of each rank.
         """
         told = values[self._group]
-        return told if self._comm is None else self._comm.alltoallv(told, self._received, self._sent)
+        if self._comm is None or self._comm.size == 1:
+            return told
+        return self._comm.alltoallv(told, self._received, self._sent)
 
 
 def group(keys: torch.Tensor, apart: Mask | None = None, only_keys: bool = False) -> Groups:
@@ -163,7 +165,7 @@ def merge(
     """
     if comm is None or comm.size == 1:
         places = torch.arange(len(keys), device=keys.device)
-        return Merged(keys, list(carried), None, places, (), ())
+        return Merged(keys, list(carried), comm, places, (), ())
     cuts = _cuts(keys, comm)
     sent = torch.tensor(cuts, dtype=torch.int64, device=keys.device).diff()
     send_counts = tuple(sent.tolist())
