@@ -55,6 +55,8 @@ class TestGloo(Contract):
 class TestDirect(Contract):
     """Tensors given to the process group as they are."""
 
+    slices_tensors = False
+
     @pytest.fixture
     def run(self):
         return lambda body: body(made(DirectComm)) and None

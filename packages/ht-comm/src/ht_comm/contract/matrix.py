@@ -343,7 +343,15 @@ def check(comm, library, name, shape, axis, dtype, layout, choice):
 
 
 class MatrixContract:
-    """Collective x element type x layout x axis, and x shape; blocking or not, and where to, are drawn by lot."""
+    """Collective x element type x layout x axis, and x shape; blocking or not, and where to, are drawn by lot.
+
+    Attributes
+    ----------
+    slices_tensors : bool
+        False for a transport that hands tensors to something that takes them at any length.
+    """
+
+    slices_tensors = True
 
     @pytest.mark.parametrize("name", ROWS)
     def test_every_dtype_layout_and_axis(self, run, library, name, monkeypatch):
@@ -375,6 +383,28 @@ class MatrixContract:
                     check(comm, library, name, shape, axis, dtype, layout, choice)
 
         run(body)
+
+    @pytest.mark.parametrize("name", ROWS)
+    def test_no_message_is_longer_than_a_slice(self, run, library, name, monkeypatch):
+        row, limit = ROWS[name], 96
+
+        def body(comm):
+            shape, axis = (6, 5, 4), 1
+            for is_started in (False, True)[: 1 + row.is_started]:
+                dtype = "float64" if is_defined(row.op, "float64") else "int64"
+                blocks = operands(row, comm.size, shape, axis, dtype, "C")
+                want = row.want(blocks, comm.rank, axis)
+                out = library.make(np.zeros_like(want)) if name in NEEDS_OUT else None
+                like = library.make(want, dtype) if row.has_like else None
+                with comm.trace() as t:
+                    row.call(Call(comm, library.make(blocks[comm.rank], dtype), out, axis, is_started, like))
+                assert t.bytes <= limit * t.messages, f"{t.messages} messages of {t.bytes} bytes"
+                sent = sum(comm.allgather_object(t.bytes))
+                assert comm.size == 1 or sent > limit  # else it would prove nothing
+
+        monkeypatch.setattr("ht_comm.config.slice_bytes", limit)
+        if self.slices_tensors or library.name == "numpy":
+            run(body)
 
     @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.has_axis])
     def test_arrays_without_axes_are_refused(self, run, library, name):

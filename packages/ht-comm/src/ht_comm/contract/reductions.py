@@ -306,6 +306,32 @@ class ReductionContract:
 
         run(body)
 
+    def test_what_fits_into_a_slice_is_one_message(self, run, monkeypatch):
+        def body(comm):
+            p, many = comm.size, comm.size > 1
+            for call in (
+                lambda: comm.allreduce(np.ones(420)),
+                lambda: comm.allgather(np.ones(420 // p)),
+                lambda: comm.reduce_scatter(np.ones(420)),
+                lambda: comm.iallgather(np.ones(420 // p)).wait(),
+            ):
+                with comm.trace() as t:
+                    call()
+                assert t.messages == many
+
+        monkeypatch.setattr("ht_comm.config.slice_bytes", 420 * 8)  # which up to 7 ranks divide
+        run(body)
+
+    def test_elements_longer_than_a_slice_travel_one_by_one(self, run, monkeypatch):
+        def body(comm):
+            x = np.arange(3) * (1 + 2j)
+            with comm.trace() as t:
+                np.testing.assert_array_equal(comm.allreduce(x), comm.size * x)
+            assert t.messages == (3 if comm.size > 1 else 0)
+
+        monkeypatch.setattr("ht_comm.config.slice_bytes", 8)
+        run(body)
+
     def test_wrong_arguments_raise_the_same_everywhere(self, run, library):
         def body(comm):
             x = library.make(np.ones((2, 3)))
