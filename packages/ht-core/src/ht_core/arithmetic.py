@@ -139,7 +139,7 @@ subtract = binary(
 )
 multiply = binary(
     "multiply",
-    as_numpy_at_specials(torch.mul, "multiply"),
+    as_numpy_at_specials(torch.mul, "multiply", infectious=True),
     "Multiply elementwise.",
     wide="bits",
     scalars=True,
@@ -295,7 +295,11 @@ sign = unary(
     aliases=("sgn",),
 )
 square = unary(
-    "square", as_numpy_at_specials(_square, "square"), "Return x * x.", compute="integer", wide="bits"
+    "square",
+    as_numpy_at_specials(_square, "square", infectious=True),
+    "Return x * x.",
+    compute="integer",
+    wide="bits",
 )
 reciprocal = unary(
     "reciprocal",

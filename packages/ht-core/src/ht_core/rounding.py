@@ -112,6 +112,14 @@ def round(x: object, /, decimals: int = 0, out: DNDarray | None = None, *, where
     >>> ht.round(ht.array([0.5, 1.5, 2.35], split=0), 1).numpy().tolist()
     [0.5, 1.5, 2.4]
     """
+    if (
+        decimals == 0
+        and out is None
+        and where is True
+        and type(x) is DNDarray
+        and x.larray.is_floating_point()
+    ):
+        return DNDarray(torch.round(x.larray), x.layout, x.comm)
     compute = "floating" if types.result_type(_as_typed(x)) is types.bool_ else "common"
     row = Row("round", _round_to(int(decimals)), types.ALL, compute, "common", "round", wide="bits")
     return execute(row, (x,), out, where)
@@ -184,6 +192,10 @@ def clip(
     >>> ht.clip(ht.arange(5, split=0), 1, 3).numpy().tolist()
     [1, 1, 2, 3, 3]
     """
+    if out is None and where is True and dtype is None and type(x) is DNDarray and a_min is a_max is None:
+        value = _clip_by_numbers(x.larray, min, max)
+        if value is not None:
+            return DNDarray(value, x.layout, x.comm)
     if (min is not None and a_min is not None) or (max is not None and a_max is not None):
         raise DTypeError("clip: each bound must be given once, got min and a_min, or max and a_max")
     low, high = (a_min if min is None else min), (a_max if max is None else max)
@@ -195,6 +207,19 @@ def clip(
     if types.result_type(*(_strong(v) for v in (x, *given))).torch in types.WIDE_UNSIGNED:
         return _clip_wide(x, *bounds, out, where, dtype)
     return execute(row, (x, *given), out, where, dtype)
+
+
+def _clip_by_numbers(x: torch.Tensor, low: object, high: object) -> torch.Tensor | None:
+    """Clip by Python numbers of the kind of `x`, the usual case, in one pass; None for all other cases."""
+    kinds = (
+        {float, int} if x.dtype in (torch.float32, torch.float64) else {int} if x.dtype is torch.int64 else ()
+    )
+    given = [v for v in (low, high) if v is not None]
+    if not given or any(type(v) not in kinds or v != v for v in given):
+        return None
+    if x.dtype is torch.int64 and any(not -(2**63) <= v < 2**63 for v in given):
+        return None
+    return torch.clamp(x, low, high)
 
 
 def _within(bound: object, x: object) -> object:

@@ -5,6 +5,7 @@ torch's complex kernels are exact in between; only the few special elements are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,24 +28,31 @@ def _pairs(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x.resolve_conj())
 
 
-def as_numpy_at_specials(kernel: Callable, name: str, zeros: bool = False) -> Callable:
+def as_numpy_at_specials(
+    kernel: Callable, name: str, zeros: bool = False, infectious: bool = False
+) -> Callable:
     """Return `kernel` with the elements of complex arrays that are not finite computed by NumPy's function `name`.
 
     Parameters
     ----------
     zeros : bool
         Elements with a zero operand are special too.
+    infectious : bool
+        An operand that is not finite never gives a finite result, so that looking at the result is enough.
     """
     function = getattr(np, name)
 
     def fixed(*operands, out=None):
         if not operands[0].is_complex():
             return kernel(*operands, out=out)
-        special = _special(operands, zeros)
-        if not bool(special.any()):
+        if infectious:
+            value = kernel(*operands)
+            if _is_finite(value):
+                return value if out is None else out.copy_(value)
+        elif all(map(_is_finite, operands)) and not (zeros and any(bool((x == 0).any()) for x in operands)):
             return kernel(*operands, out=out)
         spread = torch.broadcast_tensors(*operands)
-        special = special.expand(spread[0].shape)
+        special = _special(spread, zeros)
         with np.errstate(all="ignore"):
             found = function(*(x[special].detach().resolve_conj().cpu().numpy() for x in spread))
         value = kernel(*operands)
@@ -54,10 +62,15 @@ def as_numpy_at_specials(kernel: Callable, name: str, zeros: bool = False) -> Ca
     return fixed
 
 
+def _is_finite(x: torch.Tensor) -> bool:
+    """Tell whether all elements are finite, by one pass; a sum that overflows is told as an element that is not."""
+    return math.isfinite(_pairs(x.detach()).sum().item())
+
+
 def _special(operands: tuple[torch.Tensor, ...], zeros: bool) -> torch.Tensor:
-    special = torch.zeros((), dtype=torch.bool, device=operands[0].device)
+    special = torch.zeros(operands[0].shape, dtype=torch.bool, device=operands[0].device)
     for x in operands:
-        special = special | ~torch.isfinite(x)
+        special |= ~torch.isfinite(x)
         if zeros:
-            special = special | (x == 0)
+            special |= x == 0
     return special

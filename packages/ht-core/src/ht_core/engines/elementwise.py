@@ -241,7 +241,7 @@ def execute(
         out is not None
         and call.mask is None
         and out.larray.dtype is result.torch
-        and not _overlap(call.locals, out.larray)
+        and not overlap(call.locals, out.larray)
     ):
         value = row.kernel(*call.locals, out=out.larray)
     else:
@@ -324,7 +324,7 @@ def _finish(value, result, layout, comm, out, mask) -> DNDarray:
     return out
 
 
-def _overlap(operands: list[torch.Tensor], out: torch.Tensor) -> bool:
+def overlap(operands: list[torch.Tensor], out: torch.Tensor) -> bool:
     """Tell whether writing to `out` could change an operand that is still to be read: another view of its memory."""
     memory = out.untyped_storage().data_ptr()
     return any(

@@ -9,7 +9,7 @@ import torch
 from .. import types
 from ..dndarray import DNDarray
 from ..registry import register
-from .elementwise import COMPUTE, Row, execute, execute_several, kinds_text
+from .elementwise import COMPUTE, Row, execute, execute_several, kinds_text, overlap
 
 _DOC = """{summary}
 
@@ -147,8 +147,23 @@ def binary(
         name, kernel, accepts, compute, result, name if numpy == "" else numpy, exponents=exponents, wide=wide
     )
     direct = frozenset() if exponents else _direct(row)  # exponents have a dtype of their own
-    # In 16 bits torch would not round the number to the dtype of the array first.
-    taken = direct & {torch.float32, torch.float64} if scalars else frozenset()
+    # Python numbers that the dtype of the array holds: in 16 bits torch would not round them to it first.
+    floating = direct & {torch.float32, torch.float64}
+    limits = {d: torch.iinfo(d) for d in direct & {torch.int32, torch.int64}}
+
+    def number(value: object, a: torch.Tensor) -> object:
+        """Return a Python number as the kernel takes it beside `a`; None where the general path must see it."""
+        kind = a.dtype
+        if kind not in floating:
+            if (
+                type(value) is not int
+                or kind not in limits
+                or not limits[kind].min <= value <= limits[kind].max
+            ):
+                return None
+        elif type(value) is not float and type(value) is not int:
+            return None
+        return value if scalars else torch.full((), value, dtype=kind, device=a.device)
 
     def function(
         x1: object, x2: object, /, out: DNDarray | None = None, *, where: object = True, dtype: object = None
@@ -159,14 +174,34 @@ def binary(
                 b = x2.larray
                 if x1.layout is x2.layout and x1.comm is x2.comm and a.dtype is b.dtype and a.dtype in direct:
                     return DNDarray(kernel(a, b), x1.layout, x1.comm)
-            elif type(x2) in (float, int) and a.dtype in taken:
-                return DNDarray(kernel(a, x2), x1.layout, x1.comm)
+            elif (b := number(x2, a)) is not None:
+                return DNDarray(kernel(a, b), x1.layout, x1.comm)
         return execute(row, (x1, x2), out, where, dtype)
 
     def reflected(self: DNDarray, other: object) -> DNDarray:
+        if type(self) is DNDarray and (b := number(other, self.larray)) is not None:
+            a = self.larray
+            first = torch.full((), b, dtype=a.dtype, device=a.device) if scalars else b
+            return DNDarray(kernel(first, a), self.layout, self.comm)
         return execute(row, (other, self))
 
     def inplace(self: DNDarray, other: object) -> DNDarray:
+        if type(self) is DNDarray and result == "common":
+            a = self.larray
+            if type(other) is DNDarray:
+                b = other.larray
+                if (
+                    self.layout is other.layout
+                    and self.comm is other.comm
+                    and a.dtype is b.dtype
+                    and a.dtype in direct
+                    and not overlap([b], a)
+                ):
+                    kernel(a, b, out=a)
+                    return self
+            elif (b := number(other, a)) is not None:
+                kernel(a, b, out=a)
+                return self
         return execute(row, (self, other), self)
 
     _document(function, row, summary, body, ("x1", "x2"))
