@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ht_comm import CommError, config, plan_redistribution, spmd
 from ht_comm.dtypes import DTYPES
+from ht_comm.pieces import Lane
 from ht_comm.pool import POOL, Pool, Scratch
 from ht_comm.testing import boxes, cut, placements, replicated_placement, shapes, split_placement
 from hypothesis import given, settings
@@ -76,6 +77,28 @@ def test_to_any_boxes(data, shape, p):
     src = data.draw(placements(shape, p))
     dst = tuple(data.draw(boxes(shape)) for _ in range(p))
     spmd(p, lambda comm: check(comm, numbers(shape), src, dst))
+
+
+def test_the_window_is_counted_in_bytes():
+    """Of 128 bytes: two chunks of 64 fit at a time, one of 65 or more travels alone."""
+    started = []
+
+    def start(part, box):
+        started.append(part)
+        return [], None
+
+    lengths = (64, 64, 64, 65, 64, 64, 1000, 1)
+    lane = Lane((((number,), number, None, nbytes) for number, nbytes in enumerate(lengths)), start)
+    seen = []
+    lane.fill()
+    while lane.flying:
+        seen.append(len(lane.flying))
+        assert lane.key == (len(seen) - 1,)
+        lane.finish_first()
+        lane.fill()
+    assert seen == [2, 2, 1, 1, 2, 1, 1, 1]
+    assert started == list(range(len(lengths)))
+    assert lane.key > (10**9,)
 
 
 def test_many_chunks_between_uneven_neighbours():
