@@ -351,6 +351,27 @@ def test_concatenate(data):
         np.testing.assert_array_equal(result, expected)
 
 
+def test_long_rows_and_many_insertions():
+    """Sizes at which other kernels take over."""
+    values = np.arange(5 * 70).reshape(5, 70).astype("uint16")
+    where = np.arange(350)[::-1] % 301
+
+    def run(comm):
+        for split in (None, 0, 1):
+            x = ht.array(values, split=split)
+            np.testing.assert_array_equal(whole(ht.flip(x, 0)), values[::-1])
+            flat = ht.array(values.ravel(), split=None if split is None else 0)
+            many = ht.insert(flat, where, np.arange(350))
+            np.testing.assert_array_equal(whole(many), np.insert(values.ravel(), where, np.arange(350)))
+            some = ht.insert(x, where[:9] % 5, values[:1] + 1, axis=0)
+            np.testing.assert_array_equal(
+                whole(some), np.insert(values, where[:9] % 5, values[:1] + 1, axis=0)
+            )
+
+    for p in (1, 3):
+        spmd(p, run)
+
+
 @pytest.mark.parametrize("dtype", [d.name for d in ht.DTYPES.values()])
 def test_every_dtype(dtype):
     values = torch.arange(12).reshape(4, 3).to(getattr(torch, dtype))

@@ -18,6 +18,8 @@ from .manipulation import broadcast_to, expand_dims, moveaxis
 from .registry import register
 from .reshaping import ravel
 
+_FEW = 128  # up to so many new rows, joining the runs between them is faster than writing row by row
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
@@ -222,6 +224,10 @@ def _with_rows(local: torch.Tensor, axis: int, places: np.ndarray, rows: torch.T
     if int(places[-1]) - int(places[0]) + 1 == count:  # one block
         first = int(places[0])
         return torch.cat([local.narrow(axis, 0, first), rows, local.narrow(axis, first, n - first)], dim=axis)
+    if count <= _FEW:
+        olds = local.tensor_split((places - np.arange(count)).tolist(), axis)
+        news = rows.split(1, axis)
+        return torch.cat([x for pair in zip(olds, news) for x in pair] + [olds[-1]], dim=axis)
     shape = (*local.shape[:axis], n + count, *local.shape[axis + 1 :])
     out = torch.empty(shape, dtype=local.dtype, device=local.device)
     is_old = torch.ones(n + count, dtype=torch.bool)
