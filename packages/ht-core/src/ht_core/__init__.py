@@ -21,6 +21,7 @@ from . import (
     autograd,
     bit_packing,
     building_matrices,
+    calculus,
     complex_numbers,
     copying,
     creation,
@@ -52,10 +53,12 @@ from . import (
     polynomials,
     printing,
     protocols,
+    quantiles,
     random,
     reshaping,
     rolling,
     rounding,
+    scans,
     searching,
     sets,
     sorting,
@@ -80,6 +83,7 @@ from .autograd import (
     value_and_grad,
     zero_grad,
 )
+from .budget import get_memory_budget, memory_budget
 from .complex_numbers import iscomplexobj, isrealobj
 from .data_type_functions import (
     abstract,
@@ -105,15 +109,14 @@ from .data_type_functions import (
     signedinteger,
     unsignedinteger,
 )
-from .budget import get_memory_budget, memory_budget
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
 from .errors import DTypeError, GradientError, LayoutError, MemoryBudgetError, MissingLayerError
+from .explain import Explanation, explain
+from .functional import vectorize
 from .grids import c_, mgrid, ogrid, r_
 from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__
-from .explain import Explanation, explain
-from .functional import vectorize
 from .interop import from_dtensor, to_dtensor
 from .layout import Layout
 from .printing import array2string, get_printoptions, print0, printoptions, set_printoptions
