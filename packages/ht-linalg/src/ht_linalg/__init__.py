@@ -2,9 +2,11 @@
 
 from . import fft, signal
 from ._version import __version__
+from .cholesky import cholesky
 from .cross import cross
 from .einsum import einsum, einsum_path
 from .hsvd import HSVD, hsvd_rank, hsvd_rtol
+from .lu import LU, det, lu, slogdet
 from .matmul import matmul
 from .multi_dot import multi_dot
 from .products import (
@@ -21,12 +23,16 @@ from .products import (
     vecmat,
 )
 from .qr import QR, qr
+from .solve import inv, solve, solve_triangular
 
 __all__ = [
     "HSVD",
+    "LU",
     "QR",
     "__version__",
+    "cholesky",
     "cross",
+    "det",
     "dot",
     "einsum",
     "einsum_path",
@@ -34,7 +40,9 @@ __all__ = [
     "hsvd_rank",
     "hsvd_rtol",
     "inner",
+    "inv",
     "kron",
+    "lu",
     "matmul",
     "matvec",
     "multi_dot",
@@ -42,6 +50,9 @@ __all__ = [
     "projection",
     "qr",
     "signal",
+    "slogdet",
+    "solve",
+    "solve_triangular",
     "tensordot",
     "trace",
     "vdot",
