@@ -4,7 +4,7 @@ import torch
 
 from .dndarray import DNDarray
 from .engines.elementwise_rows import binary, pair, unary
-from .special_values import as_numpy_at_specials, as_real_pairs
+from .special_values import as_numpy_at_specials, as_real_pairs, mend_with_numpy
 from .types import NUMERIC, REAL
 
 _BOOL_NUMERIC = "b" + NUMERIC
@@ -48,13 +48,23 @@ def _remainder(x, y, out=None):
     if not x.is_floating_point():
         return _integer_remainder(x, y, out=out)
     value = torch.remainder(x, y)
+    value = mend_with_numpy(value, _lost(value, x, y), "remainder", x, y)
     if not value.requires_grad:  # a remainder of 0 has the sign of the divisor, too
         value = torch.copysign(value, y, out=value)
     return value if out is None else out.copy_(value)
 
 
 def _fmod(x, y, out=None):
-    return torch.fmod(x, y, out=out) if x.is_floating_point() else _integer_fmod(x, y, out=out)
+    if not x.is_floating_point():
+        return _integer_fmod(x, y, out=out)
+    value = torch.fmod(x, y)
+    value = mend_with_numpy(value, _lost(value, x, y), "fmod", x, y)
+    return value if out is None else out.copy_(value)
+
+
+def _lost(remainder: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Tell which remainders torch's vectorised kernel has lost because the quotient overflows."""
+    return torch.isnan(remainder) & torch.isfinite(x) & (y != 0) & ~torch.isnan(y)
 
 
 def _divmod(x, y):
@@ -123,8 +133,18 @@ def _copy(x, out=None):
     return x.clone() if out is None else out.copy_(x)
 
 
+def _direction(x, out=None):
+    """Return z/|z|, scaled such that |z| neither overflows nor underflows."""
+    pairs = torch.view_as_real(x.resolve_conj())
+    scale = pairs.abs().amax(-1, keepdim=True)
+    pairs = pairs / torch.where(scale == 0, 1, scale)
+    length = torch.hypot(pairs[..., :1], pairs[..., 1:])
+    value = torch.view_as_complex(pairs / torch.where(length == 0, 1, length))
+    return value if out is None else out.copy_(value)
+
+
 _complex_power = as_numpy_at_specials(torch.pow, "power", zeros=True)
-_complex_sign = as_numpy_at_specials(torch.sgn, "sign")
+_complex_sign = as_numpy_at_specials(_direction, "sign")
 
 add = binary("add", as_real_pairs(torch.add), "Add elementwise.", wide="bits", scalars=True, operator="add")
 subtract = binary(

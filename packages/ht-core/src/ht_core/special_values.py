@@ -38,7 +38,8 @@ def as_numpy_at_specials(
     zeros : bool
         Elements with a zero operand are special too.
     infectious : bool
-        An operand that is not finite never gives a finite result, so that looking at the result is enough.
+        An operand that is not finite never gives a finite result: looking at the result is enough, and what overflows
+        in between is computed by NumPy, too.
     """
     function = getattr(np, name)
 
@@ -52,14 +53,31 @@ def as_numpy_at_specials(
         elif all(map(_is_finite, operands)) and not (zeros and any(bool((x == 0).any()) for x in operands)):
             return kernel(*operands, out=out)
         spread = torch.broadcast_tensors(*operands)
-        special = _special(spread, zeros)
+        special = ~torch.isfinite(value) if infectious else _special(spread, zeros)
         with np.errstate(all="ignore"):
             found = function(*(x[special].detach().resolve_conj().cpu().numpy() for x in spread))
-        value = kernel(*operands)
+        value = value if infectious else kernel(*operands)
         value = value.masked_scatter(special, torch.from_numpy(found).to(value.device, value.dtype))
         return value if out is None else out.copy_(value)
 
     return fixed
+
+
+def mend_with_numpy(
+    value: torch.Tensor, wrong: torch.Tensor, name: str, *operands: torch.Tensor
+) -> torch.Tensor:
+    """Return `value` with the elements that are `wrong` computed by NumPy's function `name`; there are few."""
+    if not bool(wrong.any()):
+        return value
+    spread = torch.broadcast_tensors(*operands)
+    with np.errstate(all="ignore"):
+        found = getattr(np, name)(*(_host(x[wrong]) for x in spread))
+    return value.masked_scatter(wrong, torch.from_numpy(found).to(value.device, value.dtype))
+
+
+def _host(x: torch.Tensor) -> np.ndarray:
+    x = x.detach().cpu()
+    return (x.float() if x.dtype is torch.bfloat16 else x).numpy()
 
 
 def _is_finite(x: torch.Tensor) -> bool:

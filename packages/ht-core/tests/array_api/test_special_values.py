@@ -166,3 +166,49 @@ def test_clip(dtype):
             ):
                 np.testing.assert_array_equal(result, expected)
                 assert result.dtype == expected.dtype
+
+
+#: Finite results where NumPy's own overflow, or lose what is small beside 1.
+BETTER_THAN_NUMPY = {("pow", "c"), ("sign", "c"), ("log1p", "c"), ("acos", "c")}
+
+
+@pytest.mark.parametrize("name", UNARY + BINARY)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_extreme_values(name, dtype):
+    arity = 1 if name in UNARY else 2
+    if not accepts(name, *[dtype] * arity) or (name, np.dtype(dtype).kind) in BETTER_THAN_NUMPY:
+        return
+    info = np.finfo(dtype)
+    top, least, eps = float(info.max), float(info.tiny), float(info.eps)
+    values = [
+        0.0,
+        0.3,
+        20.0,
+        720.0,
+        top,
+        top / 2,
+        top**0.5,
+        top**0.25,
+        least,
+        least**0.5,
+        eps,
+        eps**0.5,
+        1 / eps,
+    ]
+    values = np.array(values + [-v for v in values])
+    if np.dtype(dtype).kind == "c":
+        values = (values[:, None] + 1j * values).ravel()
+    values = values.astype(dtype)[:: 7 if arity == 2 and "complex" in dtype else 1]
+    operands = (values,) if arity == 1 else [v.ravel() for v in np.meshgrid(values, values)]
+    with np.errstate(all="ignore"):
+        expected = getattr(np, OLD_NAMES.get(name, name))(*operands)
+        result = getattr(ht, name)(*map(ht.array, operands)).numpy()
+        near = np.abs(result * 0.5 - expected * 0.5) <= 1e-3 * np.abs(expected * 0.5) + 100 * least
+        finite = np.isfinite(result) & np.isfinite(expected)
+        if expected.dtype.kind == "c":
+            same = agree(result.real, expected.real, name) & agree(result.imag, expected.imag, name)
+        else:
+            same = (result == expected) | (np.isnan(result) & np.isnan(expected))
+    fine = np.where(finite, near, same)
+    wrong = np.flatnonzero(~fine)[:3]
+    assert fine.all(), [(tuple(x[i] for x in operands), result[i], expected[i]) for i in wrong]
