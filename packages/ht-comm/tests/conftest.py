@@ -2,7 +2,7 @@
 
 import importlib.util
 
-OF_TORCH = [f"test_{name}.py" for name in ("autograd", "device", "exchange", "tape", "torchpg")]
+OF_TORCH = [f"test_{name}.py" for name in ("autograd", "device", "exchange", "tape", "threads", "torchpg")]
 collect_ignore = [] if importlib.util.find_spec("torch") else OF_TORCH
 
 

@@ -1,0 +1,26 @@
+"""The transport of one rank, below its methods."""
+
+import numpy as np
+from ht_comm import SerialComm
+from ht_comm.buffers import NumpyKind
+from ht_comm.dtypes import DTYPES
+from ht_comm.operators import find_reduction
+
+
+def test_one_rank_carries_out_every_primitive():
+    """Methods of one rank answer before they come to these; engines that build on them need not."""
+    comm, red = SerialComm(), find_reduction("test", "sum", DTYPES["float64"], (3,))
+    x = NumpyKind.buffer(np.arange(3.0), DTYPES["float64"])
+    for call in (
+        lambda out: comm._allreduce(x, out, red),
+        lambda out: comm._allgatherv(x, out, (3,)),
+        lambda out: comm._reduce_scatterv(x, out, (3,), red),
+        lambda out: comm._istart("allgatherv", x, out, (3,)).wait(),
+    ):
+        out = NumpyKind.buffer(np.zeros(3), DTYPES["float64"])
+        call(out)
+        np.testing.assert_array_equal(out.array, [0, 1, 2])
+    comm._allreduce(None, x, red)
+    comm._bcast(x, 0)
+    assert comm._split_node().size == 1
+    np.testing.assert_array_equal(x.array, [0, 1, 2])
