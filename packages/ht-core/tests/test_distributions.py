@@ -483,6 +483,16 @@ def test_helpers():
         assert getattr(ht.random, name)((2, 3)).shape == (2, 3)
 
 
+def test_ranks_and_seeds_do_not_overlap():
+    """Rank 1 of seed s does not draw what rank 0 of seed s + 1 draws, as where ranks have neighbouring seeds."""
+
+    def run(comm):
+        return [ht.random.default_rng(seed).random(2000, split=0).larray.tolist() for seed in (7, 8, 9)]
+
+    parts = [part for rank in spmd(3, run) for part in rank]
+    assert len({u for part in parts for u in part}) == 6000
+
+
 def test_jumped_generators_share_nothing():
     rng = ht.random.default_rng(5)
     rng.random(3)

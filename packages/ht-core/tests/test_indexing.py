@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ht_core import indexing
-from ht_core.engines import index_small
+from ht_core.engines import gather, index_local, index_small
 from ht_core.engines.indexing import plan_index
 from ht_core.layout import Layout
 from ht_core.testing import layouts, spread, whole
@@ -753,3 +753,33 @@ def test_small_keys_of_types_that_numpy_or_torch_lacks(dtype, way):
     x[[0, 3]] = x[[1, 2]]
     x[[1]] = 0
     assert x.astype("int64").larray.tolist() == [1, 0, 1, 1, 1]
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scratch", [1, 700, 3000])
+@pytest.mark.parametrize("split_key", [False, True])
+def test_rows_travel_in_rounds(monkeypatch, scratch, split_key):
+    """Little scratch means more rounds, not other results."""
+    monkeypatch.setattr(gather, "SCRATCH", scratch)
+    monkeypatch.setattr(index_local, "MASKED", 3)
+    values = np.arange(60.0).reshape(20, 3)
+    rows, columns = np.random.default_rng(0).integers(-20, 20, (2, 31)), np.array([[1], [-1]])
+    mask = values % 7 < 4
+
+    def job(comm):
+        x = spread(values, 0, (3, 0, 17), comm)
+        key = spread(rows, 1, (11, 20, 0), comm) if split_key else rows
+        for own, plain in (((key,), rows), ((key, 1), (rows, 1)), ((key, columns), (rows, columns))):
+            with comm.trace() as sent:
+                found = x[own if len(own) > 1 else own[0]]
+            if scratch == 1 and not split_key:
+                assert sent.calls > 10
+            np.testing.assert_array_equal(whole(found), values[plain])
+        np.testing.assert_array_equal(whole(x[spread(mask, 0, (3, 0, 17), comm)]), values[mask])
+        far = np.where(rows == rows[0, 0], 99, rows)
+        with pytest.raises(IndexError, match="got 99"):
+            x[spread(far, 1, (11, 20, 0), comm) if split_key else far]
+
+    ht_comm.spmd(3, job)

@@ -21,7 +21,9 @@ any key on a replicated array                    as the key                     
 
 *Memory*: a result shares memory with its array where a key of slices with positive steps, None, ``...`` and integers
 off the split axis names it; every other result is a copy. This depends on the key and the split axis only, never on
-the number of ranks.
+the number of ranks. Rows travel in rounds, so that a get holds its operands, its result and 64 MiB at most.
+
+A few elements of an array that one rank holds are read and written by NumPy (``engines.index_small``).
 
 Assignment changes the named elements only. Scalars, replicated values and values that lie as the elements do need no
 message with basic keys, masks and replicated keys; other values are brought to the elements by one redistribution. The

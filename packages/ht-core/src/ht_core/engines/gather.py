@@ -14,6 +14,7 @@ then select along axes a_1, ..., a_m. Key order is kept. The rules, functions of
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,11 +26,16 @@ from ..errors import LayoutError
 from ..layout import Layout
 from .elementwise import broadcast_shapes, plan_elementwise
 from .index_key import Entry
+from .index_local import rows_where, select, take_rows
 from .indexing import bits, get_basic, plan_index
 from .redistribution import redistribute
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
+
+
+#: Bytes that a round of an exchange of rows may hold besides its operands and the result, and what a key takes of it.
+SCRATCH, KEY_BYTES = 24 << 20, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,7 @@ def _get_masked(y: DNDarray, entry: Entry, aligned: Layout, position: int) -> DN
     mask = redistribute(array.larray, array.layout, aligned, comm)
     front = bits(y.larray).movedim(axes, tuple(range(len(axes))))
     if front.is_contiguous() and front.numel():
-        places = mask.reshape(-1).nonzero().reshape(-1)
-        rows = front.flatten(0, len(axes) - 1).index_select(0, places)
+        rows = rows_where(front.flatten(0, len(axes) - 1), mask.reshape(-1))
     else:
         rows = front[mask]
     if aligned.split is None:
@@ -423,31 +428,70 @@ def owners_of_keys(linear: torch.Tensor, indices: tuple[Index, ...], source: Lay
     raise LayoutError("index: the split axis must be among the indexed ones")
 
 
+def _rounds(y: DNDarray, indices: tuple[Index, ...], layout: Layout) -> tuple[int, int]:
+    """Return how many keys of each rank one round of an exchange serves, and the number of rounds.
+
+    What a round holds besides the result stays within :data:`SCRATCH`, also where one rank has all the rows. A function
+    of shapes, dtype and layouts: the same on every rank.
+    """
+    axes = {index.axis for index in indices}
+    row = y.larray.element_size() * math.prod(n for a, n in enumerate(y.shape) if a not in axes)
+    step = max(1, SCRATCH // (y.comm.size * (2 * row + KEY_BYTES)))
+    inner = math.prod(layout.shape) // max(layout.shape[layout.split], 1)
+    return step, max(1, -(-max(layout.counts) * inner // step))
+
+
 def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Tensor:
     """Send each rank the rows of its keys; all keys are known to all ranks, so nobody needs to ask."""
     comm, source, target = y.comm, y.layout, route.layout
     keys = keys_of(tuple(indices), source, target.shape, target.split)
-    holder = owners_of_keys(keys, tuple(indices), source)
     inner = keys.numel() // target.shape[target.split]
-    mine = (holder == comm.rank).nonzero().reshape(-1)
-    edges = torch.tensor(
-        [d * inner for d in (*target.displs, target.shape[target.split])], device=mine.device
-    )
-    places = torch.searchsorted(mine, edges)
-    send_counts = tuple((places[1:] - places[:-1]).tolist())
-    rows = take_rows(y.larray, indices, local_keys(keys[mine], tuple(indices), source, comm.rank))
-    start = target.displs[comm.rank] * inner
-    order, recv_counts = by_owner(holder[start : start + target.counts[comm.rank] * inner], comm.size)
-    return _unsorted(comm.alltoallv(rows, send_counts, recv_counts), order)
+    step, rounds = _rounds(y, tuple(indices), target)
+    spans = [(d * inner, n * inner) for d, n in zip(target.displs, target.counts)]
+    out = None
+    for first in range(0, rounds * step, step):
+        # what each rank receives in this round, rank after rank
+        bounds = [(d + min(first, n), d + min(first + step, n)) for d, n in spans]
+        some = keys if rounds == 1 else torch.cat([keys[a:b] for a, b in bounds])
+        edges = [0, *itertools.accumulate(b - a for a, b in bounds)]
+        holder = owners_of_keys(some, tuple(indices), source)
+        mine = (holder == comm.rank).nonzero().reshape(-1)
+        places = torch.searchsorted(mine, torch.tensor(edges, device=mine.device))
+        send_counts = tuple((places[1:] - places[:-1]).tolist())
+        rows = take_rows(
+            y.larray,
+            [index.axis for index in indices],
+            local_keys(some[mine], tuple(indices), source, comm.rank),
+        )
+        order, recv_counts = by_owner(holder[edges[comm.rank] : edges[comm.rank + 1]], comm.size)
+        out = _filed(out, comm.alltoallv(rows, send_counts, recv_counts), order, first, spans[comm.rank][1])
+    return out
 
 
 def _exchange_asked(y: DNDarray, route: Route) -> torch.Tensor:
     """Ask the owners for rows: counts, then keys, then rows."""
-    comm, source = y.comm, y.layout
-    keys, order, ask_counts, answer_counts = agree_on_requests(source, route, comm)
-    asked = comm.alltoallv(keys[order], ask_counts, answer_counts)
-    rows = take_rows(y.larray, route.indices, local_keys(asked, route.indices, source, comm.rank))
-    return _unsorted(comm.alltoallv(rows, answer_counts, ask_counts), order)
+    comm, source, layout = y.comm, y.layout, route.layout
+    step, rounds = _rounds(y, route.indices, layout)
+    keys, error = checked_keys(source, route, comm)
+    axes = [index.axis for index in route.indices]
+    out, count = None, math.prod(layout.lshape(comm.rank))
+    for first in range(0, rounds * step, step):
+        some = keys if rounds == 1 else keys[first : first + step]
+        order, ask_counts, answer_counts = tell_owners(some, error, source, route, comm)
+        asked = comm.alltoallv(some[order], ask_counts, answer_counts)
+        rows = take_rows(y.larray, axes, local_keys(asked, route.indices, source, comm.rank))
+        out = _filed(out, comm.alltoallv(rows, answer_counts, ask_counts), order, first, count)
+    return out
+
+
+def _filed(
+    out: torch.Tensor | None, rows: torch.Tensor, order: torch.Tensor, first: int, count: int
+) -> torch.Tensor:
+    """Put rows that arrived sorted by owner into their places ``first + order`` of the `count` rows of the result."""
+    if out is None:
+        out = torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
+    bits(out).index_copy_(0, order + first if first else order, bits(rows))
+    return out
 
 
 def agree_on_requests(source: Layout, route: Route, comm: Communicator):
@@ -469,74 +513,40 @@ def agree_on_requests(source: Layout, route: Route, comm: Communicator):
 
     *Distribution*: one alltoallv of three integers per pair of ranks.
     """
+    keys, error = checked_keys(source, route, comm)
+    return keys, *tell_owners(keys, error, source, route, comm)
+
+
+def checked_keys(source: Layout, route: Route, comm: Communicator) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return this rank's keys, linear, and (0, 0); no keys and (axis + 1, entry) where an entry is out of bounds."""
     indices, error = [], (0, 0)
     for index in route.indices:
         bad, index = checked(index, source, route.layout.shape)
         indices.append(index)
         if bad is not None and not error[0]:
             error = (index.axis + 1, bad)
-    device = indices[0].local.device
     if error[0]:
-        keys = order = torch.empty(0, dtype=torch.int64, device=device)
-        send_counts = (0,) * comm.size
-    else:
-        keys = keys_of(tuple(indices), source, route.layout.lshape(comm.rank), route.layout.split)
-        order, send_counts = by_owner(owners_of_keys(keys, tuple(indices), source), comm.size)
+        return torch.empty(0, dtype=torch.int64, device=indices[0].local.device), error
+    return keys_of(tuple(indices), source, route.layout.lshape(comm.rank), route.layout.split), error
+
+
+def tell_owners(
+    keys: torch.Tensor, error: tuple[int, int], source: Layout, route: Route, comm: Communicator
+) -> tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]:
+    """Return order, send_counts and recv_counts of :func:`agree_on_requests` for some keys of this rank."""
+    order, send_counts = by_owner(owners_of_keys(keys, route.indices, source), comm.size)
     ones = (1,) * comm.size
-    header = torch.tensor([(n, *error) for n in send_counts], dtype=torch.int64, device=device)
+    header = torch.tensor([(n, *error) for n in send_counts], dtype=torch.int64, device=keys.device)
     heard = comm.alltoallv(header, ones, ones).tolist()
     for _, axis, value in heard:
         if axis:
             raise _out_of_bounds(axis - 1, source, value)
-    return keys, order, send_counts, tuple(n for n, _, _ in heard)
+    return order, send_counts, tuple(n for n, _, _ in heard)
 
 
 def by_owner(holder: torch.Tensor, p: int) -> tuple[torch.Tensor, tuple[int, ...]]:
     """Return the stable permutation that sorts by owner, and how many each of `p` ranks owns."""
     return torch.argsort(holder, stable=True), tuple(torch.bincount(holder, minlength=p).tolist())
-
-
-def _unsorted(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    back = torch.empty_like(order)
-    back[order] = torch.arange(order.numel(), device=order.device)
-    return bits(rows).index_select(0, back).view(rows.dtype)
-
-
-# -- local kernels --------------------------------------------------------------------------------------------
-
-
-def take_rows(
-    local: torch.Tensor, indices: list[Index] | tuple[Index, ...], keys: list[torch.Tensor]
-) -> torch.Tensor:
-    """Return the rows (n, *rest) of `local` at n positions along the indexed axes."""
-    axes = [index.axis for index in indices]
-    return _lookup(bits(local).movedim(axes, list(range(len(axes)))), keys).view(local.dtype)
-
-
-def _lookup(front: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
-    """Return ``front[keys]`` for keys of one dimension; index_select is several times faster where it applies."""
-    if len(keys) > 1 and front.is_contiguous() and front.numel():
-        linear = keys[0]
-        for extent, key in zip(front.shape[1:], keys[1:]):
-            linear = linear * extent + key
-        front, keys = front.reshape(-1, *front.shape[len(keys) :]), [linear]
-    return front.index_select(0, keys[0]) if len(keys) == 1 else front[tuple(keys)]
-
-
-def select(
-    local: torch.Tensor, axes: tuple[int, ...], keys: list[torch.Tensor], ndim: int, position: int
-) -> torch.Tensor:
-    """Return ``local`` indexed along `axes` by keys that broadcast to `ndim` axes, which go to `position`."""
-    plain = bits(local)
-    if ndim == 1 and len(keys) == 1 and position == axes[0]:
-        return plain.index_select(position, keys[0]).view(local.dtype)
-    front = plain.movedim(axes, tuple(range(len(axes))))
-    if all(key.ndim == 1 and key.shape == keys[0].shape for key in keys):
-        result = _lookup(front, keys)
-    else:
-        # Broadcast here: where no key is left, torch would still check single ones against an empty local axis.
-        result = front[torch.broadcast_tensors(*keys)]
-    return result.movedim(tuple(range(ndim)), tuple(range(position, position + ndim))).view(local.dtype)
 
 
 def place(rows: torch.Tensor, layout: Layout, rank: int, position: int) -> torch.Tensor:

@@ -73,7 +73,7 @@ def set_small(x: DNDarray, small: SmallKey, value: DNDarray | bool | int | float
         if isinstance(value, torch.Tensor):
             value = value.view(local.dtype).numpy()
         local.numpy()[small.key] = value
-    except (IndexError, ValueError, RuntimeError):
+    except (IndexError, ValueError, TypeError, RuntimeError):
         return False
     torch.autograd.graph.increment_version(x.larray)  # as every write by torch does
     return True
