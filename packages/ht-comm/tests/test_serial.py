@@ -1,6 +1,7 @@
 """The transport of one rank, below its methods."""
 
 import numpy as np
+import pytest
 from ht_comm import SerialComm
 from ht_comm.buffers import NumpyKind
 from ht_comm.dtypes import DTYPES
@@ -24,3 +25,12 @@ def test_one_rank_carries_out_every_primitive():
     comm._bcast(x, 0)
     assert comm._split_node().size == 1
     np.testing.assert_array_equal(x.array, [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["scatter", "iscatter"])
+def test_what_is_scattered_must_be_as_announced(name):
+    scatter = getattr(SerialComm(), name)
+    with pytest.raises(TypeError, match=rf"{name}: x must be a NumPy array of dtype float32, got .* float64"):
+        scatter(np.zeros(3), like=np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=rf"{name}: x must have shape \(2,\), got \(3,\)"):
+        scatter(np.zeros(3), like=np.zeros(2))
