@@ -27,6 +27,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 FILES = [
     *("test_redistribute_plan.py", "test_redistribute.py", "test_exchange.py", "test_buffers.py"),
+    "test_serial.py",
     *("test_properties.py", "test_contract.py"),
 ]
 #: Module -> names of the functions whose code is changed; None: all but those that need MPI processes.
@@ -207,7 +208,7 @@ def chosen(items: list, module: str) -> list:
     else:
         parts = ("matrix", "movement", "reductions", "messages")
         first = [item for item in contract if contract[item] == "matrix" and "-numpy-sliced-" in item.name]
-        then = [item for item in items if item.path.name == "test_buffers.py"]
+        then = [item for item in items if item.path.name in ("test_buffers.py", "test_serial.py")]
         last = [item for item in contract if contract[item] in parts and item not in first]
         last += [item for item in items if item.path.name == "test_properties.py"]
     return [item for item in (*first, *then, *last) if item.get_closest_marker("mpi") is None]
