@@ -446,11 +446,13 @@ def _argsorted(x: DNDarray, axis: int, descending: bool) -> torch.Tensor:
 
 
 def _ordered(words: list[torch.Tensor], x: DNDarray, axis: int) -> torch.Tensor:
-    """Return, in rows, the order of words that are laid out as `x`."""
+    """Return, in rows, the order of words that are laid out as `x`; `words` may be emptied."""
     if not _is_across(x, axis):
         return _order_rows(words)
     shape = words[0].shape
-    return order_over_ranks([_columns(word) for word in words], x.layout.counts, x.comm).view(shape)
+    columns = [_columns(word) for word in words]
+    words.clear()
+    return order_over_ranks(columns, x.layout.counts, x.comm).view(shape)
 
 
 def _order_rows(words: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -183,33 +183,44 @@ def merge_over_ranks(keys: torch.Tensor, counts: Sequence[int], comm: Communicat
 
 
 def carry_over_ranks(
-    keys: torch.Tensor, passengers: Sequence[torch.Tensor], counts: Sequence[int], comm: Communicator
+    carried: list[torch.Tensor], counts: Sequence[int], comm: Communicator
 ) -> list[torch.Tensor]:
-    """Return this rank's part of `passengers` in the stable order of `keys`.
+    """Return this rank's part of the passengers in the stable order of keys.
 
-    *Distribution*: collective, as :func:`merge_over_ranks`, and one more alltoallv for each passenger.
+    Parameters
+    ----------
+    carried : list of torch.Tensor, shape (columns, counts[rank])
+        The keys, then the passengers. Emptied, so that memory is given back as early as can be.
+
+    *Distribution*: collective, as :func:`merge_over_ranks`, and one more alltoallv for each passenger. Memory: twice
+    the keys and passengers.
     """
-    order = argsort_rows(keys)
-    sent = [torch.take_along_dim(x, order, -1) for x in (keys, *passengers)]
-    received = _exchange(sent, find_cuts(sent[0], counts, comm), comm)
-    order = merge_order(received[0])
-    return [torch.take_along_dim(x, order, -1) for x in received[1:]]
+    order = argsort_rows(carried[0])
+    for at in range(len(carried)):
+        carried[at] = torch.take_along_dim(carried[at], order, -1)
+    del order
+    received = _exchange(carried, find_cuts(carried[0], counts, comm), comm)
+    order = merge_order(received.pop(0))
+    for at in range(len(received)):
+        received[at] = torch.take_along_dim(received[at], order, -1)
+    return received
 
 
 def carry_by_words(
-    words: Sequence[torch.Tensor],
-    passengers: Sequence[torch.Tensor],
-    counts: Sequence[int],
-    comm: Communicator,
+    words: list[torch.Tensor], passengers: Sequence[torch.Tensor], counts: Sequence[int], comm: Communicator
 ) -> list[torch.Tensor]:
     """Return this rank's part of `passengers` in the stable lexicographic order of `words`, the most significant first.
 
+    `words` is emptied.
+
     *Distribution*: collective; :func:`carry_over_ranks` once for each word, the least significant first.
     """
-    carried = [*words, *passengers]
-    for at in reversed(range(len(words))):
-        keys = carried.pop(at)
-        carried = carry_over_ranks(keys, carried, counts, comm)
+    carried = list(passengers)
+    while words:
+        keys = [words.pop()]
+        others = len(words)
+        carried = carry_over_ranks([*keys, *words, *carried], counts, comm)
+        words[:], carried = carried[:others], carried[others:]
     return carried
 
 
@@ -218,7 +229,7 @@ def order_over_ranks(
 ) -> torch.Tensor:
     """Return this rank's part of the int64 places from which the stably sorted columns take their elements.
 
-    Where key and place fit into 63 bits together they are sorted as one integer.
+    Where key and place fit into 63 bits together they are sorted as one integer. `words` is emptied.
 
     *Distribution*: collective. For one word as :func:`merge_over_ranks`, and one allreduce of the extremes of 64-bit
     keys; where key and place do not fit, or for several words, as :func:`carry_by_words`.
@@ -230,9 +241,10 @@ def order_over_ranks(
             least, most = _extremes(words[0], comm)
         packed = with_index(words[0], offset, n, least, most)
         if packed is not None:
+            words.clear()
             return index_of(merge_over_ranks(sort_rows(packed), counts, comm), n)
-    places = torch.arange(offset, offset + counts[comm.rank], device=words[0].device)
-    return carry_by_words(words, [places.expand(words[0].shape)], counts, comm)[0]
+    places = torch.arange(offset, offset + counts[comm.rank], device=words[0].device).expand(words[0].shape)
+    return carry_by_words(words, [places], counts, comm)[0]
 
 
 def _extremes(keys: torch.Tensor, comm: Communicator) -> tuple[int, int]:
@@ -331,11 +343,11 @@ def _places(keys: torch.Tensor, probes: torch.Tensor, right: bool) -> torch.Tens
     return torch.searchsorted(keys, flat, right=right).view(probes.shape)
 
 
-def _exchange(parts: Sequence[torch.Tensor], cuts: torch.Tensor, comm: Communicator) -> list[torch.Tensor]:
+def _exchange(parts: list[torch.Tensor], cuts: torch.Tensor, comm: Communicator) -> list[torch.Tensor]:
     """Send each rank its piece of every column; return columns that consist of one run from each rank, in rank order.
 
     `cuts` are this rank's, of shape (columns, p + 1), and the same for all of `parts`. All columns of the result have
-    the same extent.
+    the same extent. `parts` is emptied.
     """
     columns = cuts.shape[0]
     sent = cuts.diff(dim=1).T.contiguous()  # (p, columns)
@@ -343,10 +355,13 @@ def _exchange(parts: Sequence[torch.Tensor], cuts: torch.Tensor, comm: Communica
     send_counts, recv_counts = (tuple(lengths.sum(1).tolist()) for lengths in (sent, got))
     n = sum(recv_counts) // columns
     results = []
-    for x in parts:
-        packed = x.reshape(-1)
+    parts.reverse()
+    while parts:
+        packed = parts.pop()
+        extent = packed.shape[1]
+        packed = packed.reshape(-1)
         if columns > 1:
-            starts = cuts[:, :-1].T + torch.arange(columns, device=x.device) * x.shape[1]
+            starts = cuts[:, :-1].T + torch.arange(columns, device=packed.device) * extent
             packed = copy_segments(packed, starts.reshape(-1), sent.reshape(-1))
         moved = comm.alltoallv(packed, send_counts, recv_counts)
         if columns > 1:
