@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[3]
 TARGET = ROOT / "docs" / "numpy_coverage.md"
 
 #: Kinds of rows of which one property test runs every row, at 1 to 5 ranks and in every layout.
-PROPERTY_TESTS = {"elementwise": "ht-core/tests/test_operations.py"}
+PROPERTY_TESTS = {
+    "elementwise": "ht-core/tests/test_operations.py",
+    "reduction": "ht-core/tests/test_reductions.py",
+    "scan": "ht-core/tests/test_scans.py",
+}
 
 #: Functions of dtypes and Python objects, which have no distribution.
 METADATA_TESTS = dict.fromkeys(
@@ -88,8 +92,14 @@ def evidence(name: str) -> str | None:
         return METADATA_TESTS[name]
     names = [name] if row is None else sorted({name, row.name})
     either = "|".join(map(re.escape, names))
-    # ht.name, array.name(...) or "name" in a table of cases; np.name is the expected value, not the call
-    call = re.compile(rf"\bht(?:\.\w+)?\.(?:{either})\b|(?<!\bnp)\.(?:{either})\(|[\"'](?:{either})[\"']")
+    # ht.name, linalg.name, array.name(...) or "name" in a table of cases; np.name is the expected value, not the call
+    modules = "ht|la|linalg|signal|fft|random"
+    calls = (
+        rf"\b(?:{modules})(?:\.\w+)?\.(?:{either})\b",
+        rf"(?<!\bnp)\.(?:{either})\(",
+        rf"[\"'](?:{either})[\"']",
+    )
+    call = re.compile("|".join(calls))
     return next((path for path, text in distributed_tests().items() if call.search(text)), None)
 
 

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 import ht_core as ht
+import numpy as np
+import torch
 
 TARGET = Path(ht.__file__).with_suffix(".pyi")
 
@@ -121,9 +123,41 @@ def class_stub() -> list[str]:
     return lines
 
 
+def plain_names() -> tuple[list[str], list[str]]:
+    """Return import lines and variable lines of the public names that are neither rows nor dtypes nor in HEADER."""
+    imports, variables = [], []
+    known = set(re.findall(r"(?:^| as )(\w+)(?::|$)", HEADER, re.MULTILINE)) | set(ht.OPERATIONS)
+    for name, value in sorted(vars(ht).items()):
+        if (
+            name in known
+            or (name[0] == "_" and name != "__array_namespace_info__")
+            or inspect.ismodule(value)
+        ):
+            continue
+        library = next((m for m in (torch, np) if getattr(m, name, None) is value), None)
+        if library is not None and not isinstance(value, (bool, float)):
+            imports.append(f"from {library.__name__} import {name} as {name}")
+        elif isinstance(value, (bool, float)):
+            variables.append(f"{name}: builtins.{type(value).__name__}")
+        elif name == "ndarray":
+            variables.append("ndarray = DNDarray")
+        elif isinstance(value, type) or inspect.isfunction(value):
+            home, own = value.__module__, value.__name__
+            if home.startswith("ht_core."):
+                imports.append(f"from .{home.removeprefix('ht_core.')} import {own} as {name}")
+        elif type(value).__module__.startswith("ht_core.") and not isinstance(value, ht.types.dtype):
+            home, own = type(value).__module__.removeprefix("ht_core."), type(value).__name__
+            if f"from .{home} import {own} as {own}" not in imports:
+                imports.append(f"from .{home} import {own} as {own}")
+            variables.append(f"{name}: {own}")
+    return sorted(set(imports)), variables
+
+
 def stubs() -> str:
     """Return the text of the stub file."""
-    lines = [HEADER, *class_stub(), ""]
+    imports, variables = plain_names()
+    header = HEADER.replace("\n__version__: str", "\n".join(["", *imports, "", "__version__: str"]), 1)
+    lines = [header, *variables, "", *class_stub(), ""]
     rows = sorted(ht.OPERATIONS.items())
     lines += [f"def {n}{signature(row.function, method=False)}: ..." for n, row in rows if row.name == n]
     lines += [f"{n} = {row.name}" for n, row in rows if row.name != n]
