@@ -1,7 +1,5 @@
 """Every row of the registry against NumPy, over shapes, dtypes, layouts and numbers of ranks."""
 
-import warnings
-
 import ht_core as ht
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ OWN_TESTS = {"ldexp"}  # operands of two kinds: test_elementwise.py
 BINARY = [
     n for n, r in ROWS.items() if r.kind == "elementwise" and r.arity == 2 and r.numpy and n not in OWN_TESTS
 ]
-REDUCTIONS = [n for n, r in ROWS.items() if r.kind == "reduction"]
 
 FEW = settings(
     max_examples=12,
@@ -114,65 +111,3 @@ def test_binary(name, data):
     for results in spmd(p, run):
         for result, wanted in zip(results, expected, strict=True):
             close(result, wanted, promoted)
-
-
-@pytest.mark.parametrize("name", REDUCTIONS)
-@FEW
-@given(data=st.data())
-def test_reduction(name, data):
-    row = ROWS[name]
-    dtype = data.draw(st.sampled_from([d for d in DTYPES if accepted(row, d) and d != "float16"]))
-    shape, p = data.draw(SHAPES), data.draw(RANKS)
-    values = make_values(dtype, shape, data.draw(st.integers(0, 99)))
-    layout = data.draw(layouts(shape, p))
-    several = name not in ("argmax", "argmin")
-    axis = data.draw(st.sampled_from([None, *range(-len(shape), len(shape))]))
-    if several and len(shape) > 1 and data.draw(st.booleans()):
-        axis = tuple(data.draw(st.permutations(range(len(shape))))[:2])
-    keepdims = data.draw(st.booleans())
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            expected = getattr(np, row.numpy)(values, axis=axis, keepdims=keepdims)
-        except ValueError:
-            expected = None  # no identity for an empty axis
-
-    def run(comm):
-        x = spread(values, *layout, comm)
-        if expected is None:
-            with pytest.raises(ht.LayoutError, match="no identity"):
-                row.function(x, axis=axis, keepdims=keepdims)
-            return None
-        with comm.trace() as sent:
-            y = row.function(x, axis=axis, keepdims=keepdims)
-        reduced = x.split is not None and y.split is None
-        assert sent.calls == ((2 if name.startswith("arg") else 1) if reduced and comm.size > 1 else 0)
-        np.testing.assert_array_equal(whole(x), values)
-        return whole(y)
-
-    for result in spmd(p, run):
-        if expected is not None:
-            close(result, expected, dtype)
-
-
-@pytest.mark.parametrize("name", ["sum", "prod", "any", "all", "count_nonzero"])
-@FEW
-@given(data=st.data())
-def test_reduction_where(name, data):
-    shape, p = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple)), data.draw(RANKS)
-    values = make_values("int64", shape, 1)
-    mask = make_values("bool", shape, 2)
-    first, second = data.draw(layouts(shape, p)), data.draw(layouts(shape, p))
-    axis = data.draw(st.sampled_from([None, *range(len(shape))]))
-    if name == "count_nonzero":
-        expected = np.count_nonzero(values * mask, axis=axis)
-    else:
-        expected = getattr(np, name)(values, axis=axis, where=mask)
-
-    def run(comm):
-        return whole(
-            ROWS[name].function(spread(values, *first, comm), axis=axis, where=spread(mask, *second, comm))
-        )
-
-    for result in spmd(p, run):
-        np.testing.assert_array_equal(result, expected)
