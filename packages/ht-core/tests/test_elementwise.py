@@ -396,6 +396,27 @@ def test_numbers_meet_16_bits_in_16_bits(function, dtype):
     np.testing.assert_array_equal(function(x, 0.1).numpy(), function(x, tenth).numpy())
 
 
+VALUES_16 = [0.0, -0.0, 0.5, 1.0, 1.5, 2.0, 3.0, -1.0, -2.5, 10.0, math.inf, -math.inf, math.nan]
+OF_THE_DTYPE = {"copysign", "float_power", "ldexp", "nan_to_num", "nextafter", "signbit", "spacing"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "name", [n for n, r in ROWS.items() if "f" in r.accepts and r.arity in (1, 2) and n not in OF_THE_DTYPE]
+)
+def test_16_bits_follow_32_bits(name, dtype):
+    row, v = ROWS[name], torch.tensor(VALUES_16)
+    operands = [v] if row.arity == 1 else [m.ravel() for m in torch.meshgrid(v, v, indexing="ij")]
+    short = row.function(*(ht.array(o).astype(dtype) for o in operands))
+    long = row.function(*(ht.array(o) for o in operands))
+    top = ht.finfo(dtype).max
+    for x, y in zip(*(r if isinstance(r, tuple) else (r,) for r in (short, long))):
+        assert x.dtype.name == (dtype if y.dtype is ht.float32 else y.dtype.name)
+        a, b = x.larray.double(), y.larray.double()
+        b = torch.where(b.abs() > top, torch.copysign(torch.tensor(math.inf, dtype=b.dtype), b), b)
+        torch.testing.assert_close(a, b, rtol=0.03, atol=0.02, equal_nan=True)
+
+
 def test_functions_take_what_numpy_takes():
     np.testing.assert_array_equal(ht.add([1, 2], [3, 4]).numpy(), [4, 6])
     np.testing.assert_array_equal(ht.maximum(ht.arange(3.0), 1.5).numpy(), [1.5, 1.5, 2])
