@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
-from ht_core import sampling
+from ht_core import discrete, sampling
 from ht_core.saddle_point import deviance, log_binomial, log_poisson, stirling_error
 from ht_core.testing import layouts, spread, whole
 from hypothesis import given, settings
@@ -205,6 +205,15 @@ def test_saddle_point_expansions():
         np.testing.assert_allclose(found, stats.binom.logpmf(k, trials, p), rtol=1e-9, atol=1e-12)
     # No cancellation: the deviance of a mean of 1e16 and a count 1e8 off is 0.5 up to 1e-8 / 6.
     assert abs(float(deviance(one * (1e16 + 1e8), one * 1e16)[0]) - 0.5) < 1e-8
+
+
+def test_squeezes_change_nothing(monkeypatch):
+    cases = [("poisson", (m,)) for m in (10.0, 10.5, 13.0, 50.0, 1e4)]
+    cases += [("binomial", c) for c in ((20, 0.5), (100, 0.1), (35, 0.3), (1000, 0.3), (10**6, 0.4))]
+    expected = [drawn(name, parameters) for name, parameters in cases]
+    monkeypatch.setattr(discrete, "_squeezed", lambda fast, exact, *values: exact(*values))
+    for (name, parameters), numbers in zip(cases, expected):
+        np.testing.assert_array_equal(drawn(name, parameters), numbers)
 
 
 # -- the same numbers everywhere ------------------------------------------------------------------------------------

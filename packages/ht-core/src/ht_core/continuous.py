@@ -157,8 +157,13 @@ def _gamma_attempt(words, shape):
     v = 1.0 + z / torch.sqrt(9.0 * d)
     cube = v * v * v
     bound = 0.5 * z * z + d * (1.0 - cube + torch.log(cube.clamp(min=1e-300)))
-    accepted = (v > 0) & (torch.log(interior(words[2])) < bound)
-    return (d * cube, torch.log(interior(words[3]))), accepted
+    return (d * cube,), (v > 0) & (interior(words[2]).log_() < bound)
+
+
+def _small_gamma_attempt(words, shape):
+    """The same with the logarithm of one more uniform number."""
+    values, accepted = _gamma_attempt(words, shape)
+    return (*values, interior(words[3]).log_()), accepted
 
 
 def gamma_parts(trials: Trials, shape: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,14 +171,16 @@ def gamma_parts(trials: Trials, shape: torch.Tensor) -> tuple[torch.Tensor, torc
 
     A gamma variate of shape a < 1 is one of shape a + 1 times ``u**(1 / a)``, whose logarithm b does not underflow.
     """
-    value, log_u = trials.until_accepted(_gamma_attempt, shape)
+    if not bool((shape < 1).any()):
+        return trials.until_accepted(_gamma_attempt, shape)[0], torch.zeros_like(shape)
+    value, log_u = trials.until_accepted(_small_gamma_attempt, shape)
     return value, torch.where(shape < 1, (log_u / shape).clamp(min=-1e300), 0.0)
 
 
 def gamma_variate(trials: Trials, shape: torch.Tensor) -> torch.Tensor:
     """Return gamma variates of scale 1."""
     value, boost = gamma_parts(trials, shape)
-    return value * torch.exp(boost)
+    return value * torch.exp(boost) if bool((boost < 0).any()) else value
 
 
 def log_gamma_variate(trials: Trials, shape: torch.Tensor) -> torch.Tensor:

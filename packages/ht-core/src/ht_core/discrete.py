@@ -15,7 +15,7 @@ import torch
 from .continuous import gamma_variate
 from .random_arguments import Parameter, count, positive, probability
 from .saddle_point import log_binomial, log_poisson
-from .sampling import Distribution, Trials, distribution, interior, unit
+from .sampling import Distribution, Trials, distribution, interior, pick, unit
 
 #: Means from which on rejection is faster than walking; the hats of Hoermann's methods cover the density from 10 on.
 _WALKED = 10.0
@@ -49,6 +49,17 @@ def _walk(u: torch.Tensor, first: torch.Tensor, ratio: Callable[[int], torch.Ten
     return k
 
 
+def _squeezed(fast: torch.Tensor, exact: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
+    """Return where an attempt is accepted: where `fast` says so, and elsewhere where ``exact(*values)`` does.
+
+    The squeeze lies below the density, so that it changes no result; it spares most elements the probabilities.
+    """
+    at = (~fast).nonzero().reshape(-1)
+    if at.numel():
+        fast[at] = exact(*(pick(value, at) for value in values))
+    return fast
+
+
 # -- Poisson --------------------------------------------------------------------------------------------------------
 
 
@@ -66,14 +77,19 @@ def _poisson_rejection(trials, lam):
 
 
 def _poisson_attempt(words, lam):
-    """Hoermann's transformed rejection (PTRS), without its squeezes."""
+    """Hoermann's transformed rejection (PTRS)."""
     b = 0.931 + 2.53 * torch.sqrt(lam)
     a = -0.059 + 0.02483 * b
-    u = interior(words[0]) - 0.5
+    u, v = interior(words[0]) - 0.5, interior(words[1])
     left = 0.5 - u.abs()
     k = torch.floor((2.0 * a / left + b) * u + lam + 0.43)
-    hat = torch.log(interior(words[1]) * (1.1239 + 1.1328 / (b - 3.4)) / (a / (left * left) + b))
-    return (k,), (k >= 0) & (hat <= log_poisson(k.clamp(min=0.0), lam))
+
+    def exact(k, left, v, lam, a, b):
+        hat = torch.log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (left * left) + b))
+        return (k >= 0) & (hat <= log_poisson(k.clamp(min=0.0), lam))
+
+    fast = (left >= 0.07) & (v <= 0.9277 - 3.6224 / (b - 2.0))
+    return (k,), _squeezed(fast, exact, k, left, v, lam, a, b)
 
 
 # -- binomial -------------------------------------------------------------------------------------------------------
@@ -101,19 +117,24 @@ def _binomial_rejection(trials, n, p):
 
 
 def _binomial_attempt(words, n, p):
-    """Hoermann's transformed rejection (BTRS), without its squeezes; p <= 1/2 and n p >= 10."""
+    """Hoermann's transformed rejection (BTRS); p <= 1/2 and n p >= 10."""
     q = 1.0 - p
     spread = torch.sqrt(n * p * q)
     b = 1.15 + 2.53 * spread
     a = -0.0873 + 0.0248 * b + 0.01 * p
-    mode = torch.floor((n + 1.0) * p)
-    u = interior(words[0]) - 0.5
+    u, v = interior(words[0]) - 0.5, interior(words[1])
     left = 0.5 - u.abs()
     k = torch.floor((2.0 * a / left + b) * u + n * p + 0.5)
-    hat = torch.log(interior(words[1]) * (2.83 + 5.1 / b) * spread / (a / (left * left) + b))
-    inside = (k >= 0) & (k <= n)
-    k = torch.minimum(k.clamp(min=0.0), n.expand_as(k))
-    return (k,), inside & (hat <= log_binomial(k, n, p, q) - log_binomial(mode, n, p, q))
+
+    def exact(k, left, v, n, p, a, b, spread):
+        q, mode = 1.0 - p, torch.floor((n + 1.0) * p)
+        hat = torch.log(v * (2.83 + 5.1 / b) * spread / (a / (left * left) + b))
+        inside = (k >= 0) & (k <= n)
+        k = torch.minimum(k.clamp(min=0.0), n.expand_as(k))
+        return inside & (hat <= log_binomial(k, n, p, q) - log_binomial(mode, n, p, q))
+
+    fast = (left >= 0.07) & (v <= 0.92 - 4.2 / b)
+    return (k,), _squeezed(fast, exact, k, left, v, n, p, a, b, spread)
 
 
 # -- hypergeometric -------------------------------------------------------------------------------------------------

@@ -167,12 +167,17 @@ def pick(parameter: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
 
 def unit(words: torch.Tensor) -> torch.Tensor:
     """Return multiples of 2**-53 in [0, 1), from the upper 53 bits of words."""
-    return ((words >> 11) & (2**53 - 1)).to(torch.float64) * 2.0**-53
+    bits = words >> 11
+    bits &= 2**53 - 1
+    return bits.to(torch.float64).mul_(2.0**-53)
 
 
 def interior(words: torch.Tensor) -> torch.Tensor:
     """Return odd multiples of 2**-53 in (0, 1), symmetric about 1/2, from the upper 52 bits of words."""
-    return (((words >> 12) & (2**52 - 1)).to(torch.float64) + 0.5) * 2.0**-52
+    bits = words >> 12
+    bits &= 2**52 - 1
+    bits |= 0x3FF << 52  # as float64: 1 + k * 2**-52, without a conversion
+    return bits.view(torch.float64).sub_(1.0 - 2.0**-53)
 
 
 def sign(words: torch.Tensor) -> torch.Tensor:
