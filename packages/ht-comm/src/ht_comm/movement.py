@@ -1,22 +1,29 @@
 """Collectives that move data without changing it: bcast, allgather(v), gather(v), scatter(v), alltoall(v)."""
 
 import math
+from itertools import accumulate, pairwise
 
+from . import config
+from .boxes import chunk_limit, cut_box, volume
 from .buffers import (
     KINDS,
     Array,
     Buffer,
+    Kind,
     NumpyKind,
     check_like,
     check_target,
     check_writable,
     inspect,
+    is_leading,
     landing,
     landing_blocks,
     pack,
     pack_blocks,
 )
+from .dtypes import DType
 from .point_to_point import MAX_TAG, Handle, Request, wait_all
+from .pool import Scratch
 from .trace import traced
 
 # Tags of internal traffic. Messages between two ranks keep their order and every collective waits for its
@@ -45,13 +52,18 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes`` from the root (one per `config.slice_bytes`).
+        Collective. One message of ``x.nbytes`` from the root; beyond `config.chunk_bytes` one for each half of that,
+        so that an array that is not contiguous needs no more scratch.
         """
         kind, dtype = inspect("bcast", "x", x)
         self._check_root("bcast", root)
         if self.size == 1:
             return x
-        if self.rank == root:
+        if x.nbytes > config.chunk_bytes:
+            if self.rank != root:
+                check_writable("bcast", "x", x, kind)
+            self._bcast_pieces(x, root, kind, dtype)
+        elif self.rank == root:
             self._bcast_slices(pack(x, kind, dtype), root)
         else:
             check_writable("bcast", "x", x, kind)
@@ -81,8 +93,8 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts
-        per rank.
+        Collective. One message of ``x.nbytes``; to each rank one for each half of `config.chunk_bytes` where the result
+        is longer than that and the blocks do not follow one another in memory, or longer than `config.slice_bytes`.
         """
         inspect("allgather", "x", x)
         axis = self._check_axis("allgather", axis, x.ndim)
@@ -111,8 +123,8 @@ class Movement:
 
         Distribution
         ------------
-        Collective. One message of ``x.nbytes``; beyond `config.slice_bytes` in all, one or more broadcasts
-        per rank.
+        Collective. One message of ``x.nbytes``; to each rank one for each half of `config.chunk_bytes` where the result
+        is longer than that and the blocks do not follow one another in memory, or longer than `config.slice_bytes`.
         """
         inspect("allgatherv", "x", x)
         axis = self._check_axis("allgatherv", axis, x.ndim)
@@ -133,6 +145,8 @@ class Movement:
             kind.copy(out, kind.prepare(x))
             return out
         lengths = self._lengths(x.shape, counts, axis)
+        if sum(lengths) * dtype.itemsize > config.chunk_bytes and not is_leading(shape, axis):
+            return self._allgather_pairwise(x, counts, axis, out)
         send = pack(x, kind, dtype)
         recv, finish = landing_blocks(out, counts, axis, kind, dtype)
         if self._fits(recv):
@@ -144,6 +158,15 @@ class Movement:
         if finish is not None:
             finish()
         return out
+
+    def _allgather_pairwise(self, x: Array, counts: tuple[int, ...], axis: int, out: Array) -> Array:
+        """Gather long blocks that do not follow one another in memory, without scratch of the result's length."""
+        from .redistribute import execute, plan_redistribution  # the engine builds on this class
+
+        whole = tuple((0, extent) for extent in out.shape)
+        marks = pairwise(accumulate(counts, initial=0))
+        src = tuple((*whole[:axis], mark, *whole[axis + 1 :]) for mark in marks)
+        return execute(self, x, plan_redistribution(src, (whole,) * self.size), out)
 
     @traced
     def gatherv(
@@ -475,6 +498,24 @@ class Movement:
         if outgoing[rank].count:
             incoming[rank].array[...] = outgoing[rank].array
         return handles
+
+    def _bcast_pieces(self, x: Array, root: int, kind: Kind, dtype: DType) -> None:
+        """Send a long array piece by piece, by way of a short scratch where it is not contiguous."""
+        is_direct, start = kind.is_direct(x), 0
+        x = x.detach() if getattr(x, "requires_grad", False) else x
+        for box in cut_box(tuple((0, extent) for extent in x.shape), chunk_limit(dtype.itemsize)):
+            if is_direct:
+                self._bcast_slices(kind.buffer(x, dtype).part(start, volume(box)), root)
+                start += volume(box)
+                continue
+            view = x[tuple(slice(*interval) for interval in box)]
+            scratch = Scratch(tuple(view.shape), kind, dtype)
+            if self.rank == root:
+                kind.copy(scratch.array, view)
+            self._bcast_slices(kind.buffer(scratch.array, dtype), root)
+            if self.rank != root:
+                kind.copy(view, scratch.array)
+            scratch.release()
 
     def _bcast_slices(self, buffer: Buffer, root: int) -> None:
         for part in self._slices(buffer):

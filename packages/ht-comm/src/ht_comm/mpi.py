@@ -277,6 +277,12 @@ class MPIComm(Communicator):
             _sweep()
         return _Handle(self._mpi.Irecv(_spec(buffer), source, tag), buffer)
 
+    def _send(self, buffer: Buffer, dest: int, tag: int) -> None:
+        self._mpi.Send(_spec(buffer), dest, tag)
+
+    def _recv(self, buffer: Buffer, source: int, tag: int) -> None:
+        self._mpi.Recv(_spec(buffer), source, tag)
+
     def _split(self, color: int | None, key: int) -> "MPIComm | None":
         made = self._mpi.Split(MPI.UNDEFINED if color is None else color, key)
         return None if made == MPI.COMM_NULL else self._derived(made)

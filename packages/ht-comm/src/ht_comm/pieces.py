@@ -95,8 +95,9 @@ class Part:
 class Engine:
     """One exchange, seen from one rank."""
 
-    def __init__(self, comm: Any) -> None:
+    def __init__(self, comm: Any, tag: int = TAG_REDISTRIBUTE) -> None:
         self.comm = comm
+        self.tag = tag
 
     def run(self, receives: list[Part], sends: list[Part], kept: list[tuple[Array, Part]]) -> None:
         """Exchange all parts, in ring order, keeping at most `config.chunk_bytes` under way in each direction.
@@ -133,16 +134,16 @@ class Engine:
     def _send(self, part: Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
         view, kind = part.cut(box), part.kind
         if kind.is_direct(view):
-            return self.comm._isend_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
+            return self.comm._isend_slices(kind.buffer(view, part.dtype), part.peer, self.tag), None
         scratch = Scratch(shape_of(box), kind, part.dtype)
         kind.copy(scratch.array, view)
         buffer = kind.buffer(scratch.array, part.dtype)
-        return self.comm._isend_slices(buffer, part.peer, TAG_REDISTRIBUTE), scratch.release
+        return self.comm._isend_slices(buffer, part.peer, self.tag), scratch.release
 
     def _receive(self, part: Part, box: Box) -> tuple[list[Any], Callable[[], None] | None]:
         view, kind = part.cut(box), part.kind
         if not part.flip and not part.converts and kind.is_direct(view):
-            return self.comm._irecv_slices(kind.buffer(view, part.dtype), part.peer, TAG_REDISTRIBUTE), None
+            return self.comm._irecv_slices(kind.buffer(view, part.dtype), part.peer, self.tag), None
         scratch = Scratch(shape_of(box), kind, part.dtype)
         buffer = kind.buffer(scratch.array, part.dtype)
 
@@ -150,7 +151,7 @@ class Engine:
             part.place(view, scratch.array)
             scratch.release()
 
-        return self.comm._irecv_slices(buffer, part.peer, TAG_REDISTRIBUTE), bring_home
+        return self.comm._irecv_slices(buffer, part.peer, self.tag), bring_home
 
 
 class Lane:

@@ -1,9 +1,12 @@
 """Messages between two ranks, and the `Request` of those still under way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from .buffers import Array, Buffer, check_writable, inspect, landing, pack
+from . import config
+from .boxes import chunk_limit, cut_box, volume
+from .buffers import Array, Buffer, Kind, check_writable, inspect, landing, pack
+from .dtypes import DType
 from .trace import traced
 
 MAX_TAG = 32_000
@@ -92,11 +95,11 @@ class PointToPoint:
 
         Distribution
         ------------
-        One message of ``x.nbytes`` (one per `config.slice_bytes`).
+        One message of ``x.nbytes``; beyond `config.chunk_bytes` one for each half of that.
         """
         self._check_peer("isend", "dest", dest, tag)
         kind, dtype = inspect("isend", "x", x)
-        return Request(x, self._isend_slices(pack(x, kind, dtype), dest, tag))
+        return Request(x, self._isend_pieces(pack(x, kind, dtype), x.shape, dest, tag))
 
     @traced
     def irecv(self, out: Array, source: int, tag: int = 0) -> Request:
@@ -120,17 +123,53 @@ class PointToPoint:
         kind, dtype = inspect("irecv", "out", out)
         check_writable("irecv", "out", out, kind)
         buffer, finish = landing(out, kind, dtype)
-        return Request(out, self._irecv_slices(buffer, source, tag), finish)
+        handles = [
+            handle
+            for piece in cut_buffer(buffer, out.shape)
+            for handle in self._irecv_slices(piece, source, tag)
+        ]
+        return Request(out, handles, finish)
 
     @traced
     def send(self, x: Array, dest: int, tag: int = 0) -> None:
-        """Send an array to one rank; `x` may be changed once this returns. See `isend`."""
-        self.isend(x, dest, tag).wait()
+        """Send an array to one rank; `x` may be changed once this returns. See `isend`.
+
+        Of a long array that is not contiguous no more than `config.chunk_bytes` are packed at a time.
+        """
+        if self._ledger.guard is not None:
+            self.isend(x, dest, tag).wait()  # which has a time limit, perhaps
+            return
+        self._check_peer("send", "dest", dest, tag)
+        kind, dtype = inspect("send", "x", x)
+        if x.nbytes > config.chunk_bytes and not kind.is_direct(x):
+            self._engine(tag).run([], [self._part(dest, x, kind, dtype)], [])
+            return
+        buffer = pack(x, kind, dtype)
+        if not self._ledger.traces and buffer.nbytes <= min(config.slice_bytes, config.chunk_bytes):
+            self._send(buffer, dest, tag)
+        else:
+            wait_all(self._isend_pieces(buffer, x.shape, dest, tag))
 
     @traced
     def recv(self, out: Array, source: int, tag: int = 0) -> Array:
-        """Receive into `out` from one rank and return it. See `irecv`."""
-        return self.irecv(out, source, tag).wait()
+        """Receive into `out` from one rank and return it. See `irecv`, and `send` on long arrays."""
+        if self._ledger.guard is not None:
+            return self.irecv(out, source, tag).wait()
+        self._check_peer("recv", "source", source, tag)
+        kind, dtype = inspect("recv", "out", out)
+        check_writable("recv", "out", out, kind)
+        if out.nbytes > config.chunk_bytes and not kind.is_direct(out):
+            self._engine(tag).run([self._part(source, out, kind, dtype)], [], [])
+            return out
+        buffer, finish = landing(out, kind, dtype)
+        if buffer.nbytes <= min(config.slice_bytes, config.chunk_bytes):
+            self._recv(buffer, source, tag)
+        else:
+            for piece in cut_buffer(buffer, out.shape):
+                wait_all(self._irecv_slices(piece, source, tag))
+        if finish is not None:
+            finish()
+        return out
 
     @traced
     def sendrecv(self, x: Array, dest: int, out: Array, source: int, tag: int = 0) -> Array:
@@ -155,6 +194,30 @@ class PointToPoint:
         if not 0 <= tag < MAX_TAG:
             raise ValueError(f"{where}: tag must be in [0, {MAX_TAG}), got {tag!r}")
 
+    def _send(self, buffer: Buffer, dest: int, tag: int) -> None:
+        """Send a buffer of at most `config.slice_bytes`. A transport may have a shorter way."""
+        self._isend(buffer, dest, tag).wait()
+
+    def _recv(self, buffer: Buffer, source: int, tag: int) -> None:
+        """Receive a buffer of at most `config.slice_bytes`. A transport may have a shorter way."""
+        self._irecv(buffer, source, tag).wait()
+
+    def _engine(self, tag: int) -> Any:
+        from .pieces import Engine  # the engine builds on this class
+
+        return Engine(self, tag)
+
+    @staticmethod
+    def _part(peer: int, x: Array, kind: Kind, dtype: DType) -> Any:
+        from .pieces import Part
+
+        return Part(peer, x.detach() if getattr(x, "requires_grad", False) else x, kind, dtype)
+
+    def _isend_pieces(self, buffer: Buffer, shape: tuple[int, ...], dest: int, tag: int) -> list[Handle]:
+        return [
+            handle for piece in cut_buffer(buffer, shape) for handle in self._isend_slices(piece, dest, tag)
+        ]
+
     def _isend_slices(self, buffer: Buffer, dest: int, tag: int) -> list[Handle]:
         handles = []
         for part in self._slices(buffer):
@@ -165,6 +228,18 @@ class PointToPoint:
 
     def _irecv_slices(self, buffer: Buffer, source: int, tag: int) -> list[Handle]:
         return [self._irecv(part, source, tag) for part in self._slices(buffer)]
+
+
+def cut_buffer(buffer: Buffer, shape: tuple[int, ...]) -> Iterator[Buffer]:
+    """Cut the buffer of an array longer than `config.chunk_bytes` as the engine cuts the array."""
+    if buffer.nbytes <= config.chunk_bytes:
+        yield buffer
+        return
+    start = 0
+    for box in cut_box(tuple((0, extent) for extent in shape), chunk_limit(buffer.dtype.itemsize)):
+        count = volume(box)
+        yield buffer.part(start, count)
+        start += count
 
 
 def wait_all(handles: list[Any]) -> None:

@@ -331,7 +331,7 @@ class Reductions:
         """Return the array for the result, and whether it can be received into as it is."""
         if out is None:
             out = kind.empty_like(x)
-            return out, kind.is_direct(out)
+            return out, kind.is_host(out)
         # First the test that an ordinary `out` passes at once; the second one finds the words for the others.
         if type(out) is not type(x) or out.dtype != x.dtype or out.shape != x.shape:
             check_target(where, "out", out, kind, dtype, x.shape)
