@@ -1,10 +1,10 @@
 """Time of a resplit 0 -> 1 and 1 -> 0 against a local copy of the same bytes, and the scratch it takes.
 
 Run: ``python benchmarks/resplit.py [--heat-python PYTHON_WITH_HEAT] [--mpiexec "mpiexec -n 2"]``. Each rank holds
-`--mib` MiB of float32. Prints the best and the median times, also as multiples of the copy, which is timed in turn with
-them: by reading memory and by messages, into an array that exists (`out=`) and into a new one, for NumPy and torch; and,
-with `--heat-python`, Heat's. The copy is into memory that has been used before; "copy, new" is not. Scratch is the peak
-memory beyond input and output.
+`--mib` MiB of float32. Prints the best and the median times, also as multiples of the copy, which is timed in turn
+with them: by reading memory and by messages, into an array that exists (`out=`) and into a new one, for NumPy and
+torch; and, with `--heat-python`, Heat's. The copy is into memory that has been used before; "copy, new" is not.
+Scratch is the peak memory beyond input and output.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -56,3 +57,21 @@ def test_a_new_world_leaves_what_the_user_has_set(set_by_user, threads):
     env |= {} if set_by_user is None else {"OMP_NUM_THREADS": set_by_user}
     done = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == [str(threads)], done.stderr
+
+
+def test_blas_gets_the_budget(monkeypatch):
+    calls = []
+    fake = types.SimpleNamespace(threadpool_limits=lambda n, user_api: calls.append((n, user_api)))
+    monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert set_thread_budget(SerialComm(), 3) == 3
+    assert calls == [(3, "blas")]
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        set_thread_budget(SerialComm(), 0)
+    assert len(calls) == 1
+
+
+def test_without_threadpoolctl_blas_is_left_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert set_thread_budget(SerialComm(), 2) == 2

@@ -37,8 +37,8 @@ def thread_budget(comm: "Communicator") -> int:
 def set_thread_budget(comm: "Communicator", n: int | None = None) -> int:
     """Set torch's number of threads to this rank's share of the node's cores; return that number. Collective.
 
-    Done once when the world communicator is made, if torch has been imported and ``OMP_NUM_THREADS`` is not
-    set.
+    Where threadpoolctl is installed the BLAS behind NumPy gets the same number. Done once when the world communicator
+    is made, if ``OMP_NUM_THREADS`` is not set.
 
     Parameters
     ----------
@@ -54,7 +54,16 @@ def set_thread_budget(comm: "Communicator", n: int | None = None) -> int:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(n)
+    _limit_blas(n)
     return n
+
+
+def _limit_blas(n: int) -> None:
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:  # optional: NumPy itself has no such setting
+        return
+    threadpool_limits(n, user_api="blas")
 
 
 def set_default_budget(comm: "Communicator") -> None:
