@@ -34,3 +34,12 @@ def test_what_is_scattered_must_be_as_announced(name):
         scatter(np.zeros(3), like=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match=rf"{name}: x must have shape \(2,\), got \(3,\)"):
         scatter(np.zeros(3), like=np.zeros(2))
+
+
+@pytest.mark.parametrize("name", ["gather", "igather", "allgather", "alltoall", "reduce_scatter"])
+def test_results_must_have_the_form_announced(name):
+    method = getattr(SerialComm(), name)
+    with pytest.raises(ValueError, match=rf"{name}\w*: out must have shape \(3,\), got \(2,\)"):
+        method(np.zeros(3), out=np.zeros(2))
+    with pytest.raises(TypeError, match=rf"{name}\w*: out must be a NumPy array of dtype float64"):
+        method(np.zeros(3), out=np.zeros(3, np.float32))
