@@ -50,7 +50,7 @@ class memory_budget:
     >>> x = ht.zeros(10**6, split=0)
     >>> with ht.memory_budget("1 MB"):
     ...     try:
-    ...         ht.zeros(10**7)
+    ...         ht.zeros(10**7, dtype=ht.float32)
     ...     except ht.MemoryBudgetError as error:
     ...         print(error)
     zeros: the result must fit the memory budget of 1000000 bytes per rank, got 40000000 for shape (10000000,), \

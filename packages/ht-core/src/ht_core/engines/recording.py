@@ -86,7 +86,14 @@ class Node:
                 f"backward: the graph through {self.name} must be kept for a second pass, got one that is freed; "
                 "give the first one retain_graph=True"
             )
-        return self.rule.pull(cotangents, keep, create)
+        try:
+            return self.rule.pull(cotangents, keep, create)
+        except RuntimeError as error:
+            if "derivative for" not in str(error):
+                raise
+            raise GradientError(
+                f"{self.name}: the operation has no derivative; use x.detach() or ht.no_grad() ({error})"
+            ) from error
 
     def free(self) -> None:
         """Let go of what was kept for the backward pass."""
@@ -122,12 +129,12 @@ class _Segment:
 
         def gradients(operands: list[DNDarray], seeds: list[DNDarray]) -> list[DNDarray]:
             inner = call.enter_as(operands)
-            outputs = inner.outputs()
+            outputs = inner.outputs(inner.run())
             locals_ = [y.larray for y in outputs]
             by_place = dict(zip(given, seeds))
             wanted = [by_place[i].larray if i in by_place else None for i in range(len(outputs))]
             found = _pull_local(inner, locals_, self.layouts, wanted, True, True)
-            return [DNDarray(g, x.layout, x.comm) for g, x in zip(found, operands)]
+            return [DNDarray(g, layout, inner.comm) for g, layout in zip(found, inner.layouts)]
 
         seeds = [cotangents[i] for i in given]
         name = f"derivative of {call.name}"
@@ -157,7 +164,7 @@ def _pull_local(
             # In the local reading a replicated result is p values, of which each has its share of the gradient.
             starts.append(seed / comm.size if is_local and layout.split is None else seed)
             roots.append(y)
-    leaves = [x.larray for x in entered.tracked]
+    leaves = entered.leaves
     if comm.is_used:
         found = comm.tape.grad(roots, leaves, starts, retain_graph=keep, create_graph=create)
     elif roots:
@@ -166,11 +173,12 @@ def _pull_local(
         )
     else:
         found = [None] * len(leaves)
-    found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves)]
+    # torch's zeros without memory, as the derivative of a sign is, are no tensors that can be sent.
+    found = [torch.zeros_like(x) if g is None or g._is_zerotensor() else g for g, x in zip(found, leaves)]
     if is_local:
         found = [
-            _sum_over_ranks(g.contiguous(), comm, create) if x.layout.split is None else g
-            for g, x in zip(found, entered.tracked)
+            _sum_over_ranks(g.contiguous(), comm, create) if layout.split is None else g
+            for g, layout in zip(found, entered.layouts)
         ]
     return found
 
@@ -183,8 +191,12 @@ class _Entered:
     """An operation's arguments with every array replaced by one whose local tensor torch records."""
 
     def __init__(self, call: _Call, comm: TapedComm, arrays: list[DNDarray], tracked: list[DNDarray]) -> None:
-        self.call, self.comm, self.arrays, self.tracked = call, comm, arrays, tracked
+        self.call, self.comm, self.arrays = call, comm, arrays
+        # As they are now: an operation in place gives its operand other data and another layout.
         self.locals = [x.larray for x in arrays]
+        self.leaves = [x.larray for x in tracked]
+        self.layouts = [x.layout for x in tracked]
+        self.is_cut = any(x.layout.split is not None for x in arrays)
         self.made: list[DNDarray] = []
 
     def is_changed(self, at: int) -> bool:
@@ -197,9 +209,11 @@ class _Entered:
         args, kwargs = _replace((self.call.args, self.call.kwargs), lambda _: next(arrays))
         return self.call.function(*args, **kwargs)
 
-    def outputs(self) -> list[DNDarray]:
-        """Run the operation; return the arrays in its result that can have a gradient."""
-        self.made = [y for y in _arrays_in(self.run()) if _is_smooth(y.larray)]
+    def outputs(self, result: Any) -> list[DNDarray]:
+        """Return the arrays in a result that can have a gradient and are not just operands handed back."""
+        places = {id(x): at for at, x in enumerate(self.arrays)}
+        made = {id(y): y for y in _arrays_in(result) if id(y) not in places or self.is_changed(places[id(y)])}
+        self.made = [y for y in made.values() if _is_smooth(y.larray)]
         return self.made
 
     @property
@@ -207,8 +221,7 @@ class _Entered:
         """Whether ranks do different things with replicated values, so that their gradients must be added up."""
         if self.comm.is_logical or self.comm.size == 1:
             return False
-        values = (*self.arrays, *self.made)
-        return self.comm.is_used or any(x.layout.split is not None for x in values)
+        return self.comm.is_used or self.is_cut or any(y.layout.split is not None for y in self.made)
 
 
 class _Call:
@@ -284,11 +297,9 @@ def record(
             raise _explained(error, call.name) from error
     originals = _arrays_in((args, kwargs))
     places = {id(x): at for at, x in enumerate(entered.arrays)}
-    made = [y for y in _arrays_in(result) if id(y) not in places or entered.is_changed(places[id(y)])]
-    outputs = [y for y in {id(y): y for y in made}.values() if _is_smooth(y.larray)]
+    outputs = entered.outputs(result)
     edges: dict[int, Edge] = {}
     if outputs:
-        entered.made = outputs
         if not may_be_constant:
             _check_connected(entered, outputs, call.name, getattr(watched, "lost", False))
         facts = tuple((y.layout, y.larray.dtype) for y in outputs)
@@ -339,7 +350,7 @@ _LEAVING = frozenset({Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.detach, T
 
 def _check_connected(entered: _Entered, outputs: list[DNDarray], name: str, is_lost: bool) -> None:
     """Raise if values went ways torch cannot see, or nothing leads from a rank's rows to its part of the result."""
-    fed = any(x.larray.numel() for x in entered.tracked)
+    fed = any(x.numel() for x in entered.leaves)
     made = [y.larray for y in outputs if y.larray.numel()]
     if is_lost or (fed and made and not any(y.requires_grad for y in made)):
         raise GradientError(f"{name}: the operation has no derivative; use x.detach() or ht.no_grad()")

@@ -2,6 +2,8 @@
 
 A scan is a row of its kernel along one axis, the operator that joins carries, and its identity. Nothing is sent where
 the scanned axis is not the split axis. This file knows no operation by name.
+
+Gradients: `execute` records itself (``recording``); sums have an adjoint across ranks, products do not.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from ..dndarray import DNDarray, _cast
 from ..errors import DTypeError, LayoutError
 from ..layout import Layout, normalize_axis
 from .elementwise import as_operand, common_comm
+from .recording import record_into
 from .redistribution import redistribute
+from .tracking import is_tracked, watch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +121,14 @@ def execute(
     flattens: bool = True,
 ) -> DNDarray:
     """Run a scan; the arguments are those of the public functions."""
+    if watch.is_on and is_tracked(x, out):
+        return record_into(
+            row.name,
+            lambda xs, _: execute(row, *xs, axis, dtype, None, initial, flattens),
+            (x,),
+            out,
+            True,
+        )
     if not isinstance(x, DNDarray):
         x = as_operand(x, common_comm([], row.name), torch.device("cpu"), row.name)
     if axis is None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ht_comm import plan_redistribution
 from ht_comm.autograd import Tape
 
 from ..errors import GradientError
@@ -36,7 +37,6 @@ _REFUSED = frozenset(
         "recv",
         "sendrecv",
         "reduce",
-        "halo",
         "ring",
         "gather",
         "scatter",
@@ -152,6 +152,34 @@ class TapedComm:
         if _is_constant(x) or (self.is_logical and not x.requires_grad):
             return self.origin.redistribute(x, plan, out=out)
         return _into(out, self.tape.redistribute(x, plan, replicated=self.is_logical))
+
+    def halo(
+        self,
+        x: Tensor,
+        before: int,
+        after: int,
+        counts: tuple[int, ...],
+        *,
+        axis: int = 0,
+        periodic: bool = False,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """See `Communicator.halo`: every rank's rows and their surroundings are boxes that overlap."""
+        if _is_constant(x):
+            return self.origin.halo(x, before, after, counts, axis=axis, periodic=periodic, out=out)
+        if periodic:
+            raise GradientError(
+                "halo: periodic must be False to be differentiated; use x.detach() or ht.no_grad()"
+            )
+        axis, n = axis % x.ndim, sum(counts)
+        starts = [sum(counts[:rank]) for rank in range(self.size)]
+        held = [(start, start + count) for start, count in zip(starts, counts)]
+        wide = [(max(start - before, 0), min(stop + after, n)) for start, stop in held]
+        whole = [(0, extent) for extent in x.shape]
+        source, target = (
+            tuple((*whole[:axis], rows, *whole[axis + 1 :]) for rows in each) for each in (held, wide)
+        )
+        return _into(out, self.tape.redistribute(x, plan_redistribution(source, target)))
 
     def exchange(self, sends: object, receives: object) -> None:
         """Refuse: a rank without pieces does not know what the others differentiate. See `exchange` below."""
