@@ -93,7 +93,7 @@ def philox4x64(counter: tuple[Array, Array, Array, Array], key: Key) -> tuple[Ar
     return c0, c1, c2, c3
 
 
-def blocks(numbers: Array, key: Key, sub: int = 0) -> Array:
+def blocks(numbers: Array, key: Key, sub: int | Array = 0) -> Array:
     """Return the words of arbitrary blocks, by int64 arithmetic, where `numbers` lie.
 
     Parameters
@@ -102,7 +102,7 @@ def blocks(numbers: Array, key: Key, sub: int = 0) -> Array:
         Block numbers.
     key : two int
         Seed and stream.
-    sub : int
+    sub : int, or int64 array or tensor of shape (n,)
         Which draw of the blocks, in [0, 2**63).
 
     Returns

@@ -30,6 +30,8 @@ from .random_arguments import Parameter, aligned
 #: Elements evaluated at once on a device: enough to outlast the start of a kernel, 1 MiB per temporary.
 DEVICE_TILE = 1 << 17
 _LANE = 32
+#: The most attempts at once, and how many times fewer than the elements of a tile those of a round are then.
+MOST, CROWD = 16, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,13 @@ class Trials:
         """Return the trials of another lane: words that no other lane has."""
         return Trials(self.key, self.runs, self.first, self.count, self.device, lane, self.at)
 
-    def words(self, attempt: int = 0) -> tuple[torch.Tensor, ...]:
-        """Return the four words of each element, four int64 tensors of shape (size,)."""
+    def words(self, attempt: int = 0, several: int = 1) -> tuple[torch.Tensor, ...]:
+        """Return the four words of each element, four int64 tensors of shape (size,).
+
+        With `several`, elements stand that many times side by side, for the attempts attempt, attempt + 1, ...
+        """
         sub = (self.lane << _LANE) + attempt
-        if self.at is None or self.at.numel() * BLOCK_COST > WORDS * self.count:
+        if several == 1 and (self.at is None or self.at.numel() * BLOCK_COST > WORDS * self.count):
             flat = torch.empty(self.count * WORDS, dtype=torch.int64, device=self.device)
             fill_range(flat, raw(sub), self.key, self.runs, self.first, WORDS)
             table = flat.view(-1, WORDS)
@@ -109,6 +114,9 @@ class Trials:
             start, length, stride = self.runs
             flat = self.at + self.first
             numbers = start + (flat // length) * stride + flat % length
+            if several > 1:
+                sub = sub + torch.arange(several, device=flat.device).repeat(len(flat) // several)
+                sub = sub.numpy() if numbers.device.type == "cpu" else sub
             if numbers.device.type == "cpu":
                 table = torch.from_numpy(blocks(numbers.numpy(), self.key, sub))
             else:
@@ -131,16 +139,21 @@ class Trials:
             The accepted values.
         """
         values, accepted = attempt(self.words(), *parameters)
-        left = (~accepted).nonzero().reshape(-1)
-        number = 0
+        left, number = (~accepted).nonzero().reshape(-1), 1
         while left.numel():
-            number += 1
-            words = self.only(left).words(number)
-            fresh, accepted = attempt(words, *(pick(p, left) for p in parameters))
-            here = left[accepted]
+            # The fewer are left, the more attempts at once: a handful of elements costs as much as thousands.
+            several = max(1, min(MOST, self.size // (CROWD * left.numel())))
+            some = left.repeat_interleave(several)
+            words = self.only(some).words(number, several)
+            fresh, accepted = attempt(words, *(pick(p, some) for p in parameters))
+            table = accepted.view(-1, several)
+            done = table.any(1).nonzero().reshape(-1)
+            first = table.to(torch.uint8).argmax(1)[done] + done * several
+            here = left[done]
             for value, new in zip(values, fresh):
-                value[here] = new[accepted]
-            left = left[~accepted]
+                value[here] = new[first]
+            left = left[~table.any(1)]
+            number += several
         return values
 
     def by_case(
