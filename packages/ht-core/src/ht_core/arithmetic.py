@@ -1,10 +1,12 @@
 """Arithmetic operations, one row each. Integer and bit operations are in ``integers.py``."""
 
+import math
+
 import torch
 
 from .dndarray import DNDarray
 from .engines.elementwise_rows import binary, pair, unary
-from .special_values import as_numpy_at_specials, as_real_pairs, mend_with_numpy
+from .special_values import as_numpy_at_specials, as_real_pairs, mend_with_numpy, numpy_on_cpu
 from .types import NUMERIC, REAL
 
 _BOOL_NUMERIC = "b" + NUMERIC
@@ -30,17 +32,18 @@ def _zeros(x):
     return torch.zeros((), dtype=x.dtype, device=x.device)
 
 
-_integer_floor_divide = _integer_quotient(torch.floor_divide, lambda x: -x)
-_integer_remainder = _integer_quotient(torch.remainder, _zeros)
-_integer_fmod = _integer_quotient(torch.fmod, _zeros)
+_integer_floor_divide = numpy_on_cpu("floor_divide", _integer_quotient(torch.floor_divide, lambda x: -x))
+_integer_remainder = numpy_on_cpu("remainder", _integer_quotient(torch.remainder, _zeros))
+_integer_fmod = numpy_on_cpu("fmod", _integer_quotient(torch.fmod, _zeros))
 
 
 def _floor_divide(x, y, out=None):
     if not x.is_floating_point():
         return _integer_floor_divide(x, y, out=out)
     value = torch.floor_divide(x, y)
-    # The quotient of infinities, and of an infinity by a number, is no number; x / 0 is what division says.
-    value = torch.where(torch.isinf(x) & (y != 0), torch.nan, value)
+    if type(x) is not torch.Tensor or not math.isfinite(x.detach().sum().item()):
+        # The quotient of infinities, and of an infinity by a number, is no number; x / 0 is what division says.
+        value = torch.where(torch.isinf(x) & (y != 0), torch.nan, value)
     return value if out is None else out.copy_(value)
 
 
@@ -48,7 +51,7 @@ def _remainder(x, y, out=None):
     if not x.is_floating_point():
         return _integer_remainder(x, y, out=out)
     value = torch.remainder(x, y)
-    value = mend_with_numpy(value, _lost(value, x, y), "remainder", x, y)
+    value = _mended(value, "remainder", x, y)
     if not value.requires_grad:  # a remainder of 0 has the sign of the divisor, too
         value = torch.copysign(value, y, out=value)
     return value if out is None else out.copy_(value)
@@ -58,13 +61,24 @@ def _fmod(x, y, out=None):
     if not x.is_floating_point():
         return _integer_fmod(x, y, out=out)
     value = torch.fmod(x, y)
-    value = mend_with_numpy(value, _lost(value, x, y), "fmod", x, y)
+    value = _mended(value, "fmod", x, y)
     return value if out is None else out.copy_(value)
 
 
-def _lost(remainder: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Tell which remainders torch's vectorised kernel has lost because the quotient overflows."""
-    return torch.isnan(remainder) & torch.isfinite(x) & (y != 0) & ~torch.isnan(y)
+def _mended(value: torch.Tensor, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return remainders with those that torch's vectorised kernel loses where the quotient overflows."""
+    if not _has_nan(value):
+        return value
+    lost = torch.isnan(value) & torch.isfinite(x) & (y != 0) & ~torch.isnan(y)
+    return mend_with_numpy(value, lost, name, x, y)
+
+
+def _has_nan(x: torch.Tensor) -> bool:
+    """Tell whether there may be NaN, or infinities of both signs, by one pass over the elements."""
+    if type(x) is not torch.Tensor:  # without values, see outline
+        return True
+    total = x.detach().sum().item()
+    return total != total
 
 
 def _divmod(x, y):
@@ -77,11 +91,17 @@ def _power(x, y, out=None):
     return _complex_power(x, y, out=out) if x.is_complex() else torch.pow(x, y, out=out)
 
 
+def _hypot_of_parts(x, out=None):
+    return torch.hypot(x.real, x.imag, out=out)  # neither overflows nor loses an infinite part
+
+
+_length = numpy_on_cpu("abs", _hypot_of_parts)
+
+
 def _abs(x, out=None):
     if x.dtype is torch.bool:
         return x.clone()
-    # hypot neither overflows nor loses an infinite part
-    return torch.hypot(x.real, x.imag, out=out) if x.is_complex() else torch.abs(x, out=out)
+    return _length(x, out=out) if x.is_complex() else torch.abs(x, out=out)
 
 
 def _square(x, out=None):
@@ -91,8 +111,10 @@ def _square(x, out=None):
 def _sign(x, out=None):
     if x.is_complex():
         return _complex_sign(x, out=out)
-    value = torch.sgn(x, out=out)
-    return torch.where(torch.isnan(x), x, value) if x.is_floating_point() else value
+    value = torch.sgn(x)
+    if x.is_floating_point() and _has_nan(x):
+        value = torch.where(torch.isnan(x), x, value)
+    return value if out is None else out.copy_(value)
 
 
 def _cbrt(x, out=None):
@@ -328,7 +350,9 @@ reciprocal = unary(
     accepts="fc",
 )
 sqrt = unary("sqrt", as_numpy_at_specials(torch.sqrt, "sqrt"), "Return the square root.", compute="floating")
-cbrt = unary("cbrt", _cbrt, "Return the cube root.", accepts=_BOOL_REAL, compute="floating")
+cbrt = unary(
+    "cbrt", numpy_on_cpu("cbrt", _cbrt), "Return the cube root.", accepts=_BOOL_REAL, compute="floating"
+)
 
 
 def _divide_with_remainder(self: DNDarray, other: object) -> tuple[DNDarray, DNDarray]:

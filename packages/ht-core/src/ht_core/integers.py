@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from .engines.elementwise_rows import binary, unary
+from .special_values import numpy_on_cpu
 from .types import INTEGRAL
 
 _COUNTS = (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101)
@@ -51,8 +52,8 @@ def _bitwise_count(x, out=None):
     return value.to(torch.uint8) if out is None else out.copy_(value)
 
 
-gcd = binary("gcd", _gcd, "Return the greatest common divisor.", accepts="iu")
-lcm = binary("lcm", _lcm, "Return the least common multiple.", accepts="iu")
+gcd = binary("gcd", numpy_on_cpu("gcd", _gcd), "Return the greatest common divisor.", accepts="iu")
+lcm = binary("lcm", numpy_on_cpu("lcm", _lcm), "Return the least common multiple.", accepts="iu")
 
 bitwise_and = binary(
     "bitwise_and", torch.bitwise_and, "And, bit by bit.", accepts=INTEGRAL, wide="bits", operator="and"

@@ -9,6 +9,7 @@ from .dndarray import DNDarray
 from .engines.elementwise import Row, execute
 from .engines.elementwise_rows import binary, unary
 from .registry import OPERATIONS, register
+from .special_values import numpy_on_cpu
 
 _ORDERED = "biuf"
 
@@ -35,6 +36,10 @@ def _test(name: str, kernel, summary: str, accepts: str = types.ALL, wide: str =
     return unary(name, tested, summary, accepts=accepts, result="bool", wide=wide)
 
 
+def _without_out(kernel):
+    return lambda x, out=None: kernel(x)
+
+
 def _signbit(x):
     return torch.signbit(x) if x.is_floating_point() else x < 0
 
@@ -57,9 +62,13 @@ logical_xor = binary(
 )
 logical_not = unary("logical_not", torch.logical_not, "Tell where x is zero.", result="bool", wide="bits")
 
-isfinite = _test("isfinite", torch.isfinite, "Tell where x is neither infinite nor NaN.")
-isinf = _test("isinf", torch.isinf, "Tell where x is infinite.")
-isnan = _test("isnan", torch.isnan, "Tell where x is NaN.")
+isfinite = _test(
+    "isfinite",
+    numpy_on_cpu("isfinite", _without_out(torch.isfinite)),
+    "Tell where x is neither infinite nor NaN.",
+)
+isinf = _test("isinf", numpy_on_cpu("isinf", _without_out(torch.isinf)), "Tell where x is infinite.")
+isnan = _test("isnan", numpy_on_cpu("isnan", _without_out(torch.isnan)), "Tell where x is NaN.")
 isneginf = _test("isneginf", torch.isneginf, "Tell where x is minus infinity.", _ORDERED)
 isposinf = _test("isposinf", torch.isposinf, "Tell where x is plus infinity.", _ORDERED)
 signbit = _test("signbit", _signbit, "Tell where the sign bit is set.", _ORDERED, "host")

@@ -1,6 +1,7 @@
 """Kernels that agree with C99 and NumPy where torch's do not: at infinities, NaN and signed zeros of complex numbers.
 
-torch's complex kernels are exact in between; only the few special elements are computed by NumPy.
+torch's complex kernels are exact in between; only the few special elements are computed by NumPy. Kernels that torch
+lacks, or has at a fraction of NumPy's speed, are NumPy's on the CPU.
 """
 
 from __future__ import annotations
@@ -28,6 +29,26 @@ def _pairs(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x.resolve_conj())
 
 
+def numpy_on_cpu(name: str, kernel: Callable) -> Callable:
+    """Return NumPy's function `name` for tensors on the CPU, which NumPy computes in place, and `kernel` for others."""
+    function = getattr(np, name)
+
+    def chosen(*operands, out=None):
+        if not all(map(_is_numpys, operands)):
+            return kernel(*operands, out=out)
+        with np.errstate(all="ignore"):
+            found = function(*(x.numpy() for x in operands), out=None if out is None else out.numpy())
+        return torch.from_numpy(np.asarray(found)) if out is None else out
+
+    return chosen
+
+
+def _is_numpys(x: torch.Tensor) -> bool:
+    """Tell whether NumPy can see the memory of a tensor, and no gradient is lost by letting it."""
+    plain = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype is not torch.bfloat16
+    return plain and not (x.requires_grad or x.is_conj() or x.is_neg())
+
+
 def as_numpy_at_specials(
     kernel: Callable, name: str, zeros: bool = False, infectious: bool = False
 ) -> Callable:
@@ -44,7 +65,7 @@ def as_numpy_at_specials(
     function = getattr(np, name)
 
     def fixed(*operands, out=None):
-        if not operands[0].is_complex():
+        if not operands[0].is_complex() or type(operands[0]) is not torch.Tensor:
             return kernel(*operands, out=out)
         if infectious:
             value = kernel(*operands)
@@ -67,7 +88,7 @@ def mend_with_numpy(
     value: torch.Tensor, wrong: torch.Tensor, name: str, *operands: torch.Tensor
 ) -> torch.Tensor:
     """Return `value` with the elements that are `wrong` computed by NumPy's function `name`; there are few."""
-    if not bool(wrong.any()):
+    if type(value) is not torch.Tensor or not bool(wrong.any()):
         return value
     spread = torch.broadcast_tensors(*operands)
     with np.errstate(all="ignore"):
