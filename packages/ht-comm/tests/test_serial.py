@@ -43,3 +43,9 @@ def test_results_must_have_the_form_announced(name):
         method(np.zeros(3), out=np.zeros(2))
     with pytest.raises(TypeError, match=rf"{name}\w*: out must be a NumPy array of dtype float64"):
         method(np.zeros(3), out=np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("peer", [-1, 1])
+def test_pieces_are_for_ranks_that_exist(peer):
+    with pytest.raises(ValueError, match=r"exchange: .*\[0, 1\)"):
+        SerialComm().exchange([(peer, np.ones(2))], [])
