@@ -102,6 +102,9 @@ CASES = [
         lambda m, x: m.reshape(x, (SHAPE[1], SHAPE[0])).copy(),
         lambda m, x: m.reshape(x, (SHAPE[1], SHAPE[0])).clone(),
         False,
+        heat=lambda m, x: m.reshape(
+            m.copy(x), (SHAPE[1], SHAPE[0])
+        ),  # which resplits its operand for good
         split=1,
     ),
     case(

@@ -4,6 +4,7 @@ import ht_comm
 import numpy as np
 import pytest
 import torch
+from ht_comm import pieces as pieces_module
 from ht_comm import spmd
 
 
@@ -24,7 +25,7 @@ def expected(source, rank):
 @pytest.mark.parametrize("chunk", [16, 48, 2**20])
 def test_pieces_arrive(make, flip, chunk, monkeypatch):
     monkeypatch.setattr(ht_comm.config, "chunk_bytes", chunk)
-    monkeypatch.setattr(ht_comm.pieces, "TILE_BYTES", chunk)
+    monkeypatch.setattr(pieces_module, "TILE_BYTES", chunk)
 
     def run(comm):
         outs = [make(np.full((comm.rank + 1, 3), -1.0)).T for _ in range(comm.size)]
@@ -84,3 +85,19 @@ def test_ranks_without_pieces():
 def test_bad_pieces_are_refused(sends, receives, error):
     with pytest.raises(error, match="exchange:"):
         ht_comm.SerialComm().exchange(sends, receives)
+
+
+@pytest.mark.parametrize("shape", [(5, 70), (70, 5)])
+@pytest.mark.parametrize("dtype", ["uint16", "uint64", "bool", "complex64", "float32"])
+def test_long_rows_and_wide_unsigned_integers_are_reversed(shape, dtype):
+    values = (np.arange(350).reshape(shape) % 251).astype(dtype)
+
+    def run(comm):
+        for axis in (0, 1):
+            out = torch.zeros(shape, dtype=getattr(torch, dtype))
+            peer = comm.size - 1 - comm.rank
+            comm.exchange([(peer, torch.from_numpy(values))], [(peer, out, (axis,))])
+            np.testing.assert_array_equal(out.numpy(), np.flip(values, axis))
+
+    spmd(2, run)
+    spmd(1, run)
