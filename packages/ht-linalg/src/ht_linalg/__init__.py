@@ -5,10 +5,12 @@ from ._version import __version__
 from .cholesky import cholesky
 from .cross import cross
 from .einsum import einsum, einsum_path
+from .errors import LinAlgError
 from .hsvd import HSVD, hsvd_rank, hsvd_rtol
 from .lu import LU, det, lu, slogdet
 from .matmul import matmul
 from .multi_dot import multi_dot
+from .norms import cond, matrix_norm, norm, vector_norm
 from .products import (
     dot,
     inner,
@@ -24,13 +26,17 @@ from .products import (
 )
 from .qr import QR, qr
 from .solve import inv, solve, solve_triangular
+from .svd import SVD, lstsq, matrix_rank, pinv, svd, svdvals
 
 __all__ = [
     "HSVD",
     "LU",
     "QR",
+    "SVD",
+    "LinAlgError",
     "__version__",
     "cholesky",
+    "cond",
     "cross",
     "det",
     "dot",
@@ -42,20 +48,28 @@ __all__ = [
     "inner",
     "inv",
     "kron",
+    "lstsq",
     "lu",
     "matmul",
+    "matrix_norm",
+    "matrix_rank",
     "matvec",
     "multi_dot",
+    "norm",
     "outer",
+    "pinv",
     "projection",
     "qr",
     "signal",
     "slogdet",
     "solve",
     "solve_triangular",
+    "svd",
+    "svdvals",
     "tensordot",
     "trace",
     "vdot",
     "vecdot",
     "vecmat",
+    "vector_norm",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from ht_core import DNDarray
 
 from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor_positive
+from .errors import LinAlgError
 
 
 def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
@@ -48,14 +48,14 @@ def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
         return _local(a)
     local, layout = cut_by_columns(a)
     if not factor_positive(local, layout.counts, a.comm):
-        raise np.linalg.LinAlgError("cholesky: a must be positive definite")
+        raise LinAlgError("cholesky: a must be positive definite")
     return moved(DNDarray(local, layout, a.comm), a.layout)
 
 
 def _local(a: DNDarray) -> DNDarray:
     """Factor matrices that are whole; where one of some rank is not positive definite all ranks raise."""
     local, info = torch.linalg.cholesky_ex(a.larray)
-    failure = np.linalg.LinAlgError("cholesky: a must be positive definite")
+    failure = LinAlgError("cholesky: a must be positive definite")
     bad = bool(info.any()) or not bool(torch.isfinite(local).all())
     if a.split is None:
         if bad:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .errors import LinAlgError
+
 if TYPE_CHECKING:
     from ht_comm import Communicator
 
@@ -35,7 +37,7 @@ def solve_sum(
 
     Raises
     ------
-    torch.linalg.LinAlgError
+    LinAlgError
         On every rank, if `solve` raises it on rank 0.
     """
     total = comm.reduce(partial, "sum", root=0)
@@ -53,7 +55,7 @@ def tell(comm: Communicator, solve: Callable[[], torch.Tensor], answer: torch.Te
     comm.bcast(answer, root=0)
     status = answer[0].real.item()
     if status != status:
-        raise torch.linalg.LinAlgError("the small dense problem on rank 0 could not be solved") from failure
+        raise LinAlgError("the small dense problem on rank 0 could not be solved") from failure
     return answer
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from ht_core import DNDarray, conj, eye
 from ht_core.errors import LayoutError
@@ -11,6 +10,7 @@ from ht_core.layout import Layout
 from .arguments import as_pair
 from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor, substitute, substitute_along
+from .errors import LinAlgError
 
 
 def solve(a: object, b: object, /) -> DNDarray:
@@ -58,7 +58,7 @@ def solve(a: object, b: object, /) -> DNDarray:
     matrix, layout = cut_by_columns(a)
     rhs = columns.larray.clone(memory_format=torch.contiguous_format)
     if factor(matrix, layout.counts, a.comm, rhs).singular:
-        raise np.linalg.LinAlgError("solve: a must not be singular")
+        raise LinAlgError("solve: a must not be singular")
     return _substituted(matrix, layout, DNDarray(rhs, columns.layout, a.comm), b, vector, upper=True)
 
 
@@ -140,7 +140,7 @@ def solve_triangular(
     columns = _cut_sides(a, b)
     matrix, layout = cut_by_columns(a)
     zero = (matrix.diagonal(-layout.displs[a.comm.rank]) == 0).any() & (not unit_diagonal)
-    error = np.linalg.LinAlgError("solve_triangular: a must not be singular")
+    error = LinAlgError("solve_triangular: a must not be singular")
     a.comm.agree(error if bool(zero) else None)
     rhs = DNDarray(columns.larray.clone(memory_format=torch.contiguous_format), columns.layout, a.comm)
     return _substituted(matrix, layout, rhs, b, vector, upper=not lower, unit=unit_diagonal)
@@ -202,7 +202,7 @@ def _solve_whole(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.
 def _checked(op: str, a: DNDarray, found: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Return the first of (result, info); raise on all ranks where a matrix of one of them was singular."""
     bad = bool(found[1].any())
-    error = np.linalg.LinAlgError(f"{op}: a must not be singular") if bad else None
+    error = LinAlgError(f"{op}: a must not be singular") if bad else None
     if a.split is not None:
         a.comm.agree(error)
     elif error is not None:
