@@ -74,7 +74,7 @@ def label(value):
 
 
 def drawn(name, parameters, n=N, seed=20, **options):
-    return getattr(ht.random.default_rng(seed), name)(*parameters, n, **options).larray.numpy()
+    return getattr(ht.random.default_rng(seed), name)(*parameters, n, **options).larray.cpu().numpy()
 
 
 # -- the laws -----------------------------------------------------------------------------------------------------
@@ -390,31 +390,31 @@ def test_known_numbers_on_processes(comm):
 
 def test_dirichlet():
     alpha = np.array([0.5, 2.0, 7.5])
-    x = ht.random.default_rng(1).dirichlet(alpha, N).larray.numpy()
+    x = ht.random.default_rng(1).dirichlet(alpha, N).larray.cpu().numpy()
     np.testing.assert_allclose(x.sum(axis=1), 1, rtol=1e-12)
     for j in range(3):
         assert stats.kstest(x[:, j], stats.beta(alpha[j], 10 - alpha[j]).cdf).pvalue > 1e-4
     assert abs(np.corrcoef(x.T)[0, 1] + math.sqrt(0.5 * 2 / (9.5 * 8))) < 5 / math.sqrt(N)
-    tiny = ht.random.default_rng(1).dirichlet([1e-4] * 4, 1000).larray.numpy()
+    tiny = ht.random.default_rng(1).dirichlet([1e-4] * 4, 1000).larray.cpu().numpy()
     np.testing.assert_allclose(tiny.sum(axis=1), 1, rtol=1e-12)
 
 
 def test_multinomial():
     p = np.array([0.1, 0.0, 0.3, 0.6])
-    x = ht.random.default_rng(1).multinomial(40, p, N).larray.numpy()
+    x = ht.random.default_rng(1).multinomial(40, p, N).larray.cpu().numpy()
     assert (x.sum(axis=1) == 40).all()
     assert (x >= 0).all()
     assert (x[:, 1] == 0).all()
     np.testing.assert_allclose(x.mean(axis=0), 40 * p, atol=5 * math.sqrt(10 / N))
     expected = 40 * (np.diag(p) - np.outer(p, p))
     np.testing.assert_allclose(np.cov(x.T), expected, atol=0.15)
-    one = ht.random.default_rng(1).multinomial(1, [1 / 3] * 3, 30_000).larray.numpy()
+    one = ht.random.default_rng(1).multinomial(1, [1 / 3] * 3, 30_000).larray.cpu().numpy()
     assert np.abs(one.sum(axis=0) - 10_000).max() < 4.5 * math.sqrt(30_000 * 2 / 9)
     assert ht.random.multinomial(5, [1.0]).numpy().tolist() == [5]
 
 
 def test_multivariate_hypergeometric():
-    x = ht.random.default_rng(1).multivariate_hypergeometric([10, 0, 30, 20], 25, N).larray.numpy()
+    x = ht.random.default_rng(1).multivariate_hypergeometric([10, 0, 30, 20], 25, N).larray.cpu().numpy()
     assert (x.sum(axis=1) == 25).all()
     assert (x <= [10, 0, 30, 20]).all()
     law = stats.multivariate_hypergeom([10, 0, 30, 20], 25)
@@ -425,7 +425,7 @@ def test_multivariate_hypergeometric():
 @pytest.mark.parametrize("method", ["svd", "eigh", "cholesky"])
 def test_multivariate_normal(method):
     cov = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.7]])
-    x = ht.random.default_rng(1).multivariate_normal([1, 2, 3], cov, N, method=method).larray.numpy()
+    x = ht.random.default_rng(1).multivariate_normal([1, 2, 3], cov, N, method=method).larray.cpu().numpy()
     np.testing.assert_allclose(x.mean(axis=0), [1, 2, 3], atol=0.02)
     np.testing.assert_allclose(np.cov(x.T), cov, atol=0.04)
     assert stats.kstest(x[:, 0], stats.norm(1, math.sqrt(2)).cdf).pvalue > 1e-4
