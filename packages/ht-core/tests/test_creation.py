@@ -334,3 +334,18 @@ def test_memory_orders_of_parts():
 
     for result in spmd(2, run):
         np.testing.assert_array_equal(result, np.arange(6.0).reshape(2, 3).T)
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_indices_of_diagonals_and_triangles(p):
+    values = np.zeros((5, 5))
+
+    def run(comm):
+        x = ht.array(values, split=0)
+        found = [*ht.diag_indices(5), *ht.triu_indices_from(x, 1), *ht.tril_indices_from(x, -1)]
+        return [whole(v) for v in found]
+
+    expected = [*np.diag_indices(5), *np.triu_indices_from(values, 1), *np.tril_indices_from(values, -1)]
+    for results in spmd(p, run):
+        for result, wanted in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, wanted)
