@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
-from ht_core import discrete, sampling
+from ht_core import discrete, ordering, sampling
 from ht_core.saddle_point import deviance, log_binomial, log_poisson, stirling_error
 from ht_core.testing import layouts, spread, whole
 from hypothesis import given, settings
@@ -466,6 +466,18 @@ def test_permuted(data):
         np.testing.assert_array_equal(whole(x), expected)
 
     spmd(p, run)
+
+
+def test_slices_are_ordered_piece_by_piece(monkeypatch):
+    """The order of a slice is its own, however few slices are ordered at once."""
+    source = np.arange(210).reshape(5, 7, 6)
+    expected = [whole(ht.random.default_rng(6).permuted(source, axis)) for axis in range(3)]
+    for most in (1, 6, 20, 100):
+        monkeypatch.setattr(ordering, "SLICES", most)
+        for axis in range(3):
+            np.testing.assert_array_equal(
+                whole(ht.random.default_rng(6).permuted(source, axis)), expected[axis]
+            )
 
 
 def test_slices_are_permuted_independently():
