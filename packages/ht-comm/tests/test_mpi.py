@@ -165,3 +165,13 @@ def test_what_mpi4py_calls_by_its_own_names(mpi):
     whole = np.empty((mpi.size, 6))
     mpi.Allgatherv(x, [whole, (6,) * mpi.size, None, MPI.DOUBLE])
     assert (whole == x.reshape(-1)).all()
+
+
+@pytest.mark.parametrize("flip", [(), (0,)], ids=str)
+def test_pieces_are_converted_once_they_have_arrived(mpi, flip):
+    # Straight into the memory of the result they would come as bytes of another type.
+    after, before = (mpi.rank + 1) % mpi.size, (mpi.rank - 1) % mpi.size
+    out = np.zeros(300, "complex64")
+    sent = np.arange(300, dtype="int16") + mpi.rank
+    mpi.exchange([(after, sent)], [(before, out, flip, sent.dtype)])
+    np.testing.assert_array_equal(out, np.flip(np.arange(300) + before, flip))
