@@ -6,8 +6,11 @@ Each row names the operation, the arrays it takes and how each library does it. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import drawing
+import indexing
 import numpy as np
 from harness import Case, Env, Run, main
 
@@ -112,6 +115,8 @@ CASES = [
         shape=SIZE,
         heat=lambda lib, x: lib.histc(x, 100),
     ),
+    *(replace(case, name=f"random: {case.name}") for case in drawing.CASES),
+    *(replace(case, name=f"indexing: {case.name}") for case in indexing.CASES),
 ]
 
 if __name__ == "__main__":
