@@ -122,6 +122,28 @@ def unary(
     return function
 
 
+def _number_beside(direct: frozenset[torch.dtype], scalars: bool) -> Callable[[object, torch.Tensor], object]:
+    """Return the function that gives a Python number as a kernel takes it; None where the general path must see it."""
+    # Numbers that the dtype of the array holds: in 16 bits torch would not round them to it first.
+    floating = direct & {torch.float32, torch.float64}
+    limits = {d: torch.iinfo(d) for d in direct & {torch.int32, torch.int64}}
+
+    def number(value: object, a: torch.Tensor) -> object:
+        kind = a.dtype
+        if kind not in floating:
+            if (
+                type(value) is not int
+                or kind not in limits
+                or not limits[kind].min <= value <= limits[kind].max
+            ):
+                return None
+        elif type(value) is not float and type(value) is not int:
+            return None
+        return value if scalars else torch.full((), value, dtype=kind, device=a.device)
+
+    return number
+
+
 def binary(
     name: str,
     kernel: Callable[..., torch.Tensor],
@@ -147,23 +169,7 @@ def binary(
         name, kernel, accepts, compute, result, name if numpy == "" else numpy, exponents=exponents, wide=wide
     )
     direct = frozenset() if exponents else _direct(row)  # exponents have a dtype of their own
-    # Python numbers that the dtype of the array holds: in 16 bits torch would not round them to it first.
-    floating = direct & {torch.float32, torch.float64}
-    limits = {d: torch.iinfo(d) for d in direct & {torch.int32, torch.int64}}
-
-    def number(value: object, a: torch.Tensor) -> object:
-        """Return a Python number as the kernel takes it beside `a`; None where the general path must see it."""
-        kind = a.dtype
-        if kind not in floating:
-            if (
-                type(value) is not int
-                or kind not in limits
-                or not limits[kind].min <= value <= limits[kind].max
-            ):
-                return None
-        elif type(value) is not float and type(value) is not int:
-            return None
-        return value if scalars else torch.full((), value, dtype=kind, device=a.device)
+    number = _number_beside(direct, scalars)
 
     def function(
         x1: object, x2: object, /, out: DNDarray | None = None, *, where: object = True, dtype: object = None
