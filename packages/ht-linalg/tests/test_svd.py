@@ -75,14 +75,8 @@ def test_pinv_rank_lstsq(data):
     def run(comm):
         x, y = (spread(v, *place, comm) for v, place in zip((a, b), places))
         found = la.lstsq(x, y)
-        return (
-            whole(la.pinv(x)),
-            la.matrix_rank(x).item(),
-            whole(found.x),
-            whole(found.residuals),
-            found.rank,
-            whole(found.s),
-        )
+        arrays = [whole(v) for v in (la.pinv(x), found.x, found.residuals, found.s)]
+        return *arrays, la.matrix_rank(x).item(), found.rank
 
     theirs = np.linalg.lstsq(a, b)
     for inverse, x, residuals, s, r, lstsq_rank in spmd(p, run):
