@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
-from ht_core.engines import sorted_lookup
+from ht_core.engines import distinct, sort, sorted_lookup
 from ht_core.testing import layouts, spread, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +140,18 @@ def test_owners_have_equal_shares_where_the_data_allow_it(values):
         n = len(np.unique(values))
         assert sum(counts) == n
         assert max(counts) <= n / 4 * 1.25 + 1
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "complex128"])
+def test_kernels_of_devices_give_the_same(monkeypatch, dtype):
+    for module in (distinct, sort):
+        monkeypatch.setattr(module, "is_on_host", lambda tensor: False)
+    values = make(dtype, (90, 2), 1, nan=False)
+    results = spmd(
+        3, lambda c: [whole(r) for r in ht.unique(spread(values, 0, (0, 80, 10), c), True, True, True)]
+    )
+    for result in results:
+        compare(result, np.unique(values, True, True, True))
 
 
 # -- two sets ---------------------------------------------------------------------------------------------------------

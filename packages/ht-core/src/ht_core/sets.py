@@ -322,7 +322,9 @@ def _unique(x: DNDarray, axis: int | None, index: bool, inverse: bool, count: bo
         if not keys.shape[1]:  # slices of no element are all equal
             keys = keys.new_zeros(n, 1)
     apart = None if equal_nan else _nan_mask(x)
-    groups = group(keys, apart, only_keys=not (index or inverse or count))
+    only_keys = not (index or inverse or count)
+    groups = group(keys, apart, only_keys)
+    del keys
     carried, combine = [], []
     if index:
         carried.append(_global_place(groups.first(), x, axis))
@@ -330,7 +332,7 @@ def _unique(x: DNDarray, axis: int | None, index: bool, inverse: bool, count: bo
     if count:
         carried.append(groups.counts())
         combine.append("sum")
-    merged = merge(groups.keys, carried, combine, apart, comm if x.split is not None else None)
+    merged = merge(groups.keys, carried, combine, apart, comm if x.split is not None else None, only_keys)
     here, counts = positions(merged)
     places = merged.answer(here)[groups.inverse()] if inverse else None
     layout = _result_layout(len(here), counts, (), 0)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from . import types
@@ -60,10 +61,11 @@ def sort(
     elements (zeros of either sign) keep their order, also with `descending`.
 
     *Distribution*: the layout stays. Along another axis than the split, no message. Along the split axis, for all
-    columns together: at most 10 allreduces of counts and one alltoallv, which sends each element at most once; a
-    second one of the same kind where zeros of both signs or complex numbers have to keep their order. Columns of up to
-    64 elements per rank, if there are at least as many as ranks, are sorted by two redistributions instead. Memory:
-    the input and two to three times the result.
+    columns together: at most 10 allreduces of counts (for more than 256 columns times ranks more, up to one for each
+    bit of an element) and one alltoallv, which sends each element at most once; another one where zeros of both signs
+    or complex numbers have to keep their order. Columns of up to
+    64 elements per rank, if there are at least as many as ranks, are sorted by two redistributions instead. Memory
+    along the split axis: twice the result for a vector, three times for several columns, besides the input.
 
     Parameters
     ----------
@@ -509,13 +511,16 @@ def _best_places(keys: torch.Tensor, k: int) -> torch.Tensor:
         worst = ranked[..., k - 1 : k]
     else:
         worst = torch.kthvalue(keys, k, keepdim=True)[0]
-    chosen = keys < worst
-    tied = keys == worst
-    wanted = k - chosen.sum(-1, keepdim=True)
-    if bool((tied.sum(-1, keepdim=True) > wanted).any()):
-        tied &= tied.cumsum(-1) <= wanted
-    places = (chosen | tied).nonzero()[:, -1].view(*keys.shape[:-1], k)
-    return torch.take_along_dim(places, argsort_rows(torch.take_along_dim(keys, places, -1)), -1)
+    # What is at least as good as the last of the k best, row by row; few, unless many are equal to it.
+    near = keys <= worst
+    found = near.nonzero() if not is_on_host(keys) else torch.from_numpy(np.argwhere(near.numpy()))
+    of_row = found[:, :-1].unbind(1)
+    order = lexicographic_order([*of_row, keys[tuple(found.unbind(1))]])
+    if not of_row:
+        return found[order[:k], 0]
+    counts = near.sum(-1).reshape(-1)
+    first = (counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=keys.device)
+    return found[order[first.reshape(-1)], -1].view(*keys.shape[:-1], k)
 
 
 def _top_by_sorting(

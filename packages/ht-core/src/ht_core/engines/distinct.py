@@ -97,7 +97,7 @@ class Merged:
     keys: torch.Tensor
     carried: list[torch.Tensor]
     _comm: Communicator | None
-    _group: torch.Tensor  # of each received key
+    _group: torch.Tensor | None  # of each received key
     _sent: tuple[int, ...]
     _received: tuple[int, ...]
 
@@ -155,6 +155,7 @@ def merge(
     combine: Sequence[str],
     apart: Mask | None,
     comm: Communicator | None,
+    only_keys: bool = False,
 ) -> Merged:
     """Bring the distinct keys of all ranks together.
 
@@ -170,6 +171,8 @@ def merge(
         As for :func:`group`.
     comm : Communicator or None
         None where every rank has all keys; then nothing is sent.
+    only_keys : bool
+        Nothing is carried and nothing will be asked.
 
     *Distribution*: collective. One allgather of a sample of at most 1024 keys per rank, one alltoall of p integers, one
     alltoallv of the distinct keys and one of what is carried.
@@ -182,7 +185,9 @@ def merge(
     send_counts = tuple(sent.tolist())
     recv_counts = tuple(comm.alltoall(sent).tolist())
     received = comm.alltoallv(keys, send_counts, recv_counts)
-    groups = group(received, apart)
+    groups = group(received, apart, only_keys)
+    if only_keys:
+        return Merged(groups.keys, [], comm, None, send_counts, recv_counts)
     place, k = groups.inverse(), len(groups.keys)
     combined = []
     if carried:
