@@ -128,12 +128,6 @@ FAILURES = [
         status=3,
     ),
     Case(
-        "raise SystemExit(5) on one rank",
-        "def leave():\n    raise SystemExit(5)\nif rank == 1: leave()\ncomm.barrier()\n",
-        (r"\[rank 1\] sys.exit\(5\) on rank 1 of 3 while others go on",),
-        status=5,
-    ),
-    Case(
         "sys.exit with a message on one rank",
         "if rank == 1:\n"
         "    try: sys.exit(7)\n"
@@ -155,7 +149,6 @@ FAILURES = [
 ENDINGS = [
     Case("sys.exit(0) on all ranks", "comm.barrier()\nsys.exit(0)\n", status=0),
     Case("sys.exit(4) on all ranks", "comm.barrier()\nsys.exit(4)\n", status=4),
-    Case("raise SystemExit(4) on all ranks", "comm.barrier()\nraise SystemExit(4)\n", status=4),
     Case(
         "sys.exit in a thread and in a child",
         "import threading\n"

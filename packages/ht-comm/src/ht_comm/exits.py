@@ -6,9 +6,6 @@ their exit, in a barrier that does not block.
 """
 
 import atexit
-import ctypes
-import functools
-import gc
 import os
 import signal
 import sys
@@ -29,93 +26,65 @@ _INTERRUPT_SECONDS = 1.0
 
 _TRANSPORT = os.path.join(os.path.dirname(__file__), "mpi.py")
 
+_exit_call: tuple[int, int] | None = None  # exit status, place in the main program
+
 
 def install_exit(comm: Any) -> None:
-    """Let an exit with an error on one rank, and Ctrl-C, end the job of a world of several MPI ranks. Collective."""
+    """Let `sys.exit` with an error on one rank, and Ctrl-C, end the job of a world of several MPI ranks. Collective."""
     meeting = comm.handle.Dup()
-    _watch_exit()
+    sys.exit = _noting(sys.exit)
     # Runs before the communicators are freed, which is collective.
     atexit.register(_leave, meeting, comm.handle, os.getpid())
     if threading.current_thread() is threading.main_thread():
         _watch_interrupts(comm.handle)
 
 
-class _Code:
-    """Stands in for the attribute ``SystemExit.code``, and sees when the interpreter itself reads it.
-
-    That happens once, after the exception has left the program: only then is it known that nobody has caught it,
-    and no hook is told. A read without a Python frame around it is the interpreter's.
-    """
-
-    def __init__(self, member: Any) -> None:
-        self.member = member
-        self.status = 0
-
-    def __get__(self, error: SystemExit | None, kind: Any = None) -> Any:
-        if error is None:
-            return self
-        code = self.member.__get__(error, kind)
-        try:
-            sys._getframe(1)
-        except ValueError:
-            self.status = 0 if code is None else code & 0xFF if isinstance(code, int) else 1
-        return code
-
-    def __set__(self, error: SystemExit, code: Any) -> None:
-        self.member.__set__(error, code)
-
-    def __delete__(self, error: SystemExit) -> None:
-        self.member.__delete__(error)
-
-
-_code: _Code | None = None
-
-
-def _exchange_member(member: Any) -> None:
-    """Set ``SystemExit.code``, which no assignment can: the type is built in."""
-    attributes = gc.get_referents(SystemExit.__dict__)[0]
-    attributes["code"] = member
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(SystemExit))
-
-
-def _watch_exit() -> None:
-    """Note the status with which `SystemExit`, raised by whomever, ends the program (CPython)."""
-    global _code
-    if sys.implementation.name != "cpython" or _code is not None:
-        return
-    _code = _Code(SystemExit.__dict__["code"])
-    _exchange_member(_code)
-    sys.exit = _raising(sys.exit)
-
-
-def _raising(original: Any) -> Any:
-    """Return `sys.exit` in a form that makes an exception object: before Python 3.12 the original does so late."""
-
-    @functools.wraps(original)
+def _noting(original: Any) -> Any:
     def exit(status: Any = None, /) -> Any:
-        raise SystemExit(status)
+        """Leave the program; see the Python documentation. ht_comm notes the status."""
+        global _exit_call
+        if threading.current_thread() is threading.main_thread():
+            number = 0 if status is None else status if isinstance(status, int) else 1
+            _exit_call = int(number) & 0xFF, _place()
+        original(status)
 
     return exit
 
 
+def _main_frame() -> FrameType | None:
+    """Return the outermost frame of the program."""
+    frame, found = sys._getframe(1), None
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__":
+            found = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+_program: FrameType | None = None
+
+
+def _place() -> int:
+    global _program
+    _program = _main_frame()
+    return -1 if _program is None else _program.f_lasti
+
+
 def _status() -> int:
-    """Return the status of the exit that ends the program; 0 if it has come to its end. Gives ``code`` back."""
-    global _code
-    code, _code = _code, None
-    if code is None:
+    """Return the status given to `sys.exit`; 0 if it was not called or the program has caught it and gone on."""
+    if _exit_call is None:
         return 0
-    _exchange_member(code.member)  # while the interpreter can still take our object apart
-    return code.status
+    status, place = _exit_call
+    return status if _program is None or _program.f_lasti == place else 0
 
 
 def _leave(meeting: Any, handle: Any, process: int) -> None:
     """Meet the other ranks at the exit."""
     from mpi4py import MPI
 
-    status = _status()
     if MPI.Is_finalized() or os.getpid() != process:
         return  # a fork of the rank is no rank
-    rank, size = meeting.Get_rank(), meeting.Get_size()
+    rank, size, status = meeting.Get_rank(), meeting.Get_size(), _status()
     request = meeting.Ibarrier()
     if not poll(request.Test, _GRACE_SECONDS):
         if status:
