@@ -102,9 +102,7 @@ CASES = [
         lambda m, x: m.reshape(x, (SHAPE[1], SHAPE[0])).copy(),
         lambda m, x: m.reshape(x, (SHAPE[1], SHAPE[0])).clone(),
         False,
-        heat=lambda m, x: m.reshape(
-            m.copy(x), (SHAPE[1], SHAPE[0])
-        ),  # which resplits its operand for good
+        heat=lambda m, x: m.reshape(m.copy(x), (SHAPE[1], SHAPE[0])),  # which resplits its operand for good
         split=1,
     ),
     case(

@@ -43,7 +43,7 @@ def test_unknown_name():
 def test_every_method_of_an_upper_wheel_resolves(name):
     module, attribute, wheel = LAZY[name]
     assert callable(getattr(importlib.import_module(module), attribute))
-    assert module == wheel.replace("-", "_")
+    assert module.partition(".")[0] == wheel.replace("-", "_")
     assert callable(getattr(ht.ones(3), name))
     version(wheel)
 

@@ -183,7 +183,9 @@ class DNDarray:
                 places.append(place)
             position = tuple(reversed(places))
         if len(position) != self.ndim:
-            raise LayoutError(f"item: position must have {self.ndim} entries, one for each axis, got {position}")
+            raise LayoutError(
+                f"item: position must have {self.ndim} entries, one for each axis, got {position}"
+            )
         return self[tuple(n.__index__() for n in position)]
 
     def tolist(self) -> list:

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from .dndarray import DNDarray
+from .errors import MissingLayerError
 from .info import API_VERSIONS
 from .registry import OPERATIONS
 from .upper_layers import LAZY, resolve
@@ -166,17 +167,11 @@ def _find_function(module: str, name: str) -> Callable | None:
     if not space:
         found = _METADATA.get(name) or _by_numpy_name(name)
         return found or _public(sys.modules[__package__], name)
-    upper = sys.modules.get("ht_linalg") or _upper()
-    found = _public(getattr(upper, "fft", None) if space == "fft" else upper, name)
-    return found or (_by_numpy_name(name) if space == "linalg" else None)
-
-
-def _upper() -> object:
     try:
-        import ht_linalg
-    except ModuleNotFoundError:
+        found = _public(resolve(space), name)
+    except MissingLayerError:
         return None
-    return ht_linalg
+    return found or (_by_numpy_name(name) if space == "linalg" else None)
 
 
 def _public(module: object, name: str) -> Callable | None:

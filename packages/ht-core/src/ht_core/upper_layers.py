@@ -13,7 +13,27 @@ from types import ModuleType
 from .errors import MissingLayerError
 
 LAZY: dict[str, tuple[str, str, str]] = {
-    "matmul": ("ht_linalg", "matmul", "ht-linalg"),
+    **{
+        name: ("ht_linalg", name, "ht-linalg")
+        for name in (
+            "cross",
+            "dot",
+            "einsum",
+            "einsum_path",
+            "inner",
+            "kron",
+            "matmul",
+            "matvec",
+            "outer",
+            "projection",
+            "tensordot",
+            "trace",
+            "vdot",
+            "vecdot",
+            "vecmat",
+        )
+    },
+    **{name: ("ht_linalg.signal", name, "ht-linalg") for name in ("convolve", "convolve2d", "correlate")},
     "save": ("ht_io", "save", "ht-io"),
     "save_hdf5": ("ht_io", "save_hdf5", "ht-io"),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ht_comm import spmd, world
 from ht_core import *  # noqa: F403
+from ht_core import upper_layers as _upper_layers
 
 from ._version import __version__
 
@@ -16,6 +17,8 @@ if _TYPE_CHECKING:
     import ht_core.random as random
     import ht_io as io
     import ht_linalg as linalg
+    import ht_linalg.fft as fft
+    import ht_linalg.signal as signal
     import ht_ml.base as base
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
@@ -24,12 +27,29 @@ if _TYPE_CHECKING:
     import ht_ml.progress as progress
     import ht_ml.regression as regression
     from ht_io import load, load_hdf5, save, save_hdf5
-    from ht_linalg import matmul, qr
+    from ht_linalg import (
+        cross,
+        dot,
+        einsum,
+        einsum_path,
+        inner,
+        kron,
+        matmul,
+        matvec,
+        outer,
+        projection,
+        qr,
+        tensordot,
+        trace,
+        vdot,
+        vecdot,
+        vecmat,
+    )
+    from ht_linalg.signal import convolve, convolve2d, correlate
 
 #: Names of the upper wheels: module, and attribute of it or None for the module itself.
 _LAZY: dict[str, tuple[str, str | None]] = {
     "random": ("ht_core.random", None),
-    "linalg": ("ht_linalg", None),
     "io": ("ht_io", None),
     "base": ("ht_ml.base", None),
     "cluster": ("ht_ml.cluster", None),
@@ -42,8 +62,11 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load_hdf5": ("ht_io", "load_hdf5"),
     "save": ("ht_io", "save"),
     "save_hdf5": ("ht_io", "save_hdf5"),
-    "matmul": ("ht_linalg", "matmul"),
+    "signal": ("ht_linalg.signal", None),
     "qr": ("ht_linalg", "qr"),
+    # What ht-core itself finds in the wheels above it.
+    **{name: (module, None) for name, (module, _) in _upper_layers.NAMESPACES.items()},
+    **{name: _upper_layers.LAZY[name][:2] for name in _upper_layers.names() if name in _upper_layers.LAZY},
 }
 
 
