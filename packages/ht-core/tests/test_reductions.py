@@ -121,3 +121,20 @@ def test_where_and_initial(name, data):
 
     for result in spmd(p, run):
         close(result, expected)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("name", ["var", "std", "nanvar", "argmax", "argmin", "nanargmax", "nanargmin"])
+def test_tiles_merge(name, axis, monkeypatch):
+    """Parts of many tiles: means shift, equal elements and missing ones meet, indices are global."""
+    monkeypatch.setattr("ht_core.engines.reduction.TILE_BYTES", 16)
+    values = np.random.default_rng(4).integers(0, 50, (7, 6)).astype("float64")
+    values[5, 4] = values[2, 3] = 60.0
+    if name.startswith("nan"):
+        values[:5, ::2] = np.nan
+    options = {"axis": axis} if "arg" in name else {"axis": axis, "ddof": 1}
+    expected = numpy(name, values, **options)
+    function = getattr(ht, name)
+    for layout in ((0, (3, 4)), (1, (1, 5))):
+        for result in spmd(2, lambda comm, at=layout: whole(function(spread(values, *at, comm), **options))):
+            close(result, expected)

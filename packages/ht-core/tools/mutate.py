@@ -77,9 +77,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                 "combine = False",
             ),
             Mutation("needless message", "engines/reduction.py", "if plan.combine and", "if"),
-            Mutation(
-                "ties", "engines/monoid.py", "take = (j >= 0) & ((i < 0) | better", "take = ((i < 0) | better"
-            ),
+            Mutation("ties", "engines/monoid.py", "(same & (j < i))", "(same & (j > i))"),
             Mutation(
                 "number of elements",
                 "moments.py",
@@ -158,14 +156,6 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                 "engines/elementwise.py",
                 "result[axis] = n if n != 1 else result[axis]",
                 "result[axis] = n",
-            ),
-        ],
-    ),
-    "redistribution": (
-        ["test_distribution.py", "test_rearranging.py"],
-        [
-            Mutation(
-                "displacement", "engines/redistribution.py", "start = target.displs[comm.rank]", "start = 0"
             ),
         ],
     ),
