@@ -12,6 +12,8 @@ from typing import Any
 import drawing
 import indexing
 import numpy as np
+import rearranging
+import sorting
 from harness import Case, Env, Run, main
 
 SIZE = 1_000_000
@@ -80,7 +82,74 @@ def row(
     )
 
 
+def make(name: str, ours: Callable[[Any], Any], numpy: Callable[[Any], Any]) -> Case:
+    """Make a case of one creation function: ``ours(library)`` for Heat, too."""
+
+    def setup(call: Callable[[Any], Any], lib: Any = None) -> Callable[[Env], Run]:
+        return lambda env: lambda: call(lib or env.lib)
+
+    return Case(
+        f"creation: {name}",
+        f"{SIZE} float32",
+        spmd=setup(ours),
+        peers={"NumPy": setup(numpy, np)},
+        heat_target=1.0,
+    )
+
+
+def small(
+    name: str, call: Callable[[Any, Any], Any], torch: Callable[[Any, Any], Any] | None = None
+) -> list[Case]:
+    """Make the two cases of an operation on 100 numbers: over torch at one rank, and beside Heat on two."""
+    shape, dtype = (100,), "float32"
+    alone = Case(
+        f"small, one rank: {name}",
+        "100 float32",
+        single=_in_stack(call, shape, dtype, 0),
+        peers={"torch": _in_torch(torch or call, shape, dtype)},
+        over_us=10.0,
+    )
+    return [
+        alone,
+        Case(f"small: {name}", "100 float32", spmd=_in_stack(call, shape, dtype, 0), heat_target=1.0),
+    ]
+
+
 CASES = [
+    make(
+        "ones",
+        lambda lib: lib.ones(SIZE, dtype=lib.float32, split=0),
+        lambda lib: lib.ones(SIZE, dtype=lib.float32),
+    ),
+    make(
+        "arange",
+        lambda lib: lib.arange(SIZE, dtype=lib.float32, split=0),
+        lambda lib: lib.arange(SIZE, dtype=lib.float32),
+    ),
+    make(
+        "linspace",
+        lambda lib: lib.linspace(0, 1, SIZE, dtype=lib.float32, split=0),
+        lambda lib: lib.linspace(0, 1, SIZE, dtype=lib.float32),
+    ),
+    row("elementwise", "exp", lambda lib, x: lib.exp(x), torch=lambda t, x: t.exp(x)),
+    row("elementwise", "2 x + x", lambda lib, x: 2 * x + x, torch=lambda t, x: 2 * x + x),
+    row(
+        "elementwise",
+        "sqrt(|x|) - sin(x)",
+        lambda lib, x: lib.sqrt(lib.abs(x)) - lib.sin(x),
+        torch=lambda t, x: t.sqrt(t.abs(x)) - t.sin(x),
+    ),
+    row(
+        "elementwise",
+        "where",
+        lambda lib, x: lib.where(x > 0, x, 0.0),
+        torch=lambda t, x: t.where(x > 0, x, 0.0),
+    ),
+    row("elementwise", "x - mean(x)", lambda lib, x: x - x.mean(axis=0), torch=lambda t, x: x - x.mean(0)),
+    *small("a + b", lambda lib, x: x + x),
+    *small("sum", lambda lib, x: x.sum()),
+    *small("mean", lambda lib, x: x.mean(axis=0), lambda t, x: x.mean(0)),
+    *small("a[5]", lambda lib, x: x[5]),
     row("reductions", "sum", lambda lib, x: lib.sum(x), torch=lambda t, x: t.sum(x)),
     row("reductions", "sum axis 0", lambda lib, x: lib.sum(x, axis=0), torch=lambda t, x: t.sum(x, 0)),
     row("reductions", "sum axis 1", lambda lib, x: lib.sum(x, axis=1), torch=lambda t, x: t.sum(x, 1)),
@@ -105,7 +174,7 @@ CASES = [
         "percentiles",
         "long median axis 0",
         lambda lib, x: lib.median(x, axis=0),
-        heat=lambda lib, x: None,
+        heat=False,
         reps=3,
     ),
     row(
@@ -117,6 +186,8 @@ CASES = [
     ),
     *(replace(case, name=f"random: {case.name}") for case in drawing.CASES),
     *(replace(case, name=f"indexing: {case.name}") for case in indexing.CASES),
+    *(replace(case, name=f"rearranging: {case.name}") for case in rearranging.CASES),
+    *(replace(case, name=f"sorting: {case.name}") for case in sorting.CASES),
 ]
 
 if __name__ == "__main__":

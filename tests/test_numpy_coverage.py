@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,16 @@ def _tool():
     return module
 
 
+@functools.cache
+def _page() -> str:
+    """Return the page as a process of its own writes it: names that other tests look up would show in this one."""
+    code = f"import runpy; print(runpy.run_path({str(SCRIPT)!r})['text'](), end='')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def test_committed_table_is_current():
     tool = _tool()
-    committed, current = tool.TARGET.read_text(), tool.text()
+    committed, current = tool.TARGET.read_text(), _page()
     version = ".".join(np.__version__.split(".")[:2])
     if f"NumPy {version}." in committed:
         assert committed == current, "run python packages/ht-core/tools/generate_numpy_coverage.py"
@@ -31,7 +41,7 @@ def test_committed_table_is_current():
 
 
 def test_shares_are_what_was_promised():
-    current = _tool().text()
+    current = _page()
     shares = dict(re.findall(r"^\| `([\w.]+)` \|.*\| ([\d.]+) % \|$", current, re.MULTILINE))
     assert float(shares["numpy"]) >= 95
     assert float(shares["numpy.random"]) >= 95

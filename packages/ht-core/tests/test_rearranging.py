@@ -305,17 +305,18 @@ def test_reshape(data):
     letter = data.draw(st.sampled_from("CF"))
 
     def run(comm):
-        before, reshaping.ROUND_BYTES = reshaping.ROUND_BYTES, 16
         x = spread(values, *layout, comm)
         y = ht.reshape(x, target, order=letter, new_split=new_split)
         if new_split is not None:
             assert y.layout is ht.Layout.even(target, new_split, p)
         transposed = ht.reshape(x.T, target, new_split=new_split)
-        reshaping.ROUND_BYTES = before
         np.testing.assert_array_equal(whole(x), values)
         return whole(y), whole(transposed)
 
-    for result, transposed in spmd(p, run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reshaping, "ROUND_BYTES", 16)
+        results = spmd(p, run)
+    for result, transposed in results:
         np.testing.assert_array_equal(result, values.reshape(target, order=letter))
         np.testing.assert_array_equal(transposed, values.T.reshape(target))
 

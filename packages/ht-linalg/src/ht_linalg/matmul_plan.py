@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ht_core.engines.redistribution import plan as plan_move
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 
@@ -129,8 +130,10 @@ class MatmulPlan:
         size_a, size_b, size_sum = self.itemsizes
         if self.p == 1:
             return 0
-        moved = moved_elements(self.a_from, self.a, rank, self.p) * size_a
-        moved += moved_elements(self.b_from, self.b, rank, self.p) * size_b
+        moved = 0
+        for source, target, size in ((self.a_from, self.a, size_a), (self.b_from, self.b, size_b)):
+            if source.split is not None and source is not target:
+                moved += plan_move(source, target, self.p).bytes(rank, size)
         if self.rule.kernel == "allreduce":
             return moved + self.out.size * size_sum
         layout, size = self._travelling()

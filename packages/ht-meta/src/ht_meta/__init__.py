@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ht_comm import spmd, world
 from ht_core import *  # noqa: F403
+from ht_core import __array_api_version__, __array_namespace_info__
 from ht_core import upper_layers as _upper_layers
 
 from ._version import __version__
