@@ -61,7 +61,7 @@ def check(comm, whole, src, dst, how="c", target="c", is_read=True):
 LAYOUTS = st.sampled_from(["c", "fortran", "stepped", "reversed"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.data(), shapes(), st.integers(2, 5), LAYOUTS, LAYOUTS)
 def test_any_placements_and_strides(data, shape, p, how, target):
     src = data.draw(placements(shape, p))
@@ -75,6 +75,16 @@ def test_any_placements_and_strides(data, shape, p, how, target):
         patch.setattr(cma, "_MAX_BYTES", data.draw(st.sampled_from([8, 40, 2**26])))
         patch.setattr(config, "chunk_bytes", data.draw(st.sampled_from([128, 2**20])))
         spmd(p, lambda comm: check(comm, numbers(shape), src, dst, how, target, is_read=False))
+
+
+@pytest.mark.parametrize("run_bytes", [1, 16])
+def test_replicating_counts_once_by_either_way(monkeypatch, run_bytes):
+    """Elements that are too few to be worth reading travel as messages; the plan's bytes count all the same."""
+    monkeypatch.setattr(ThreadComm, "_has_processes", True)
+    monkeypatch.setattr(config, "read_bytes", 1)
+    monkeypatch.setattr(config, "read_run_bytes", run_bytes)
+    src, dst = (((0, 0),), ((0, 1),)), (((0, 1),), ((0, 1),))
+    spmd(2, lambda comm: check(comm, numbers((1,)), src, dst, is_read=False))
 
 
 @pytest.mark.parametrize("few", [0, 10**6], ids=["by way of scratch", "into place"])

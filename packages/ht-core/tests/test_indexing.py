@@ -15,7 +15,7 @@ from ht_core.testing import layouts, spread, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-CASES = settings(max_examples=80, deadline=None)
+CASES = settings(max_examples=80, deadline=None, derandomize=True)
 SHAPES = st.lists(st.integers(0, 5), min_size=0, max_size=3).map(tuple)
 
 
@@ -210,7 +210,7 @@ def expected_or_error(values, key):
 
 
 @given(st.data(), arrays().filter(lambda a: a[1].ndim > 0))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_advanced_get(data, array):
     p, values, split, counts = array
     key = data.draw(advanced_keys(values.shape, p))
@@ -231,7 +231,7 @@ def test_advanced_get(data, array):
 
 
 @given(st.data(), arrays().filter(lambda a: a[1].ndim > 0))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_advanced_set(data, array):
     key = data.draw(advanced_keys(array[1].shape, array[0]))
     expected = expected_or_error(array[1], key)

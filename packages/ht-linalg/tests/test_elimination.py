@@ -174,6 +174,24 @@ def test_stacks(data):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("n", [-3, -1, 0, 1, 2, 5, 10])
+def test_matrix_power(n):
+    for shape in ((4, 4), (3, 2, 2)):
+        a = matrix("float64", shape)
+        expected = np.linalg.matrix_power(a, n)
+        for split in (None, *range(len(shape))):
+
+            def run(comm, a=a, split=split):
+                x = ht.array(a, split=split)
+                power = la.matrix_power(x, n)
+                assert power.split == split
+                np.testing.assert_array_equal(whole(x), a)
+                return whole(power)
+
+            for power in spmd(3, run):
+                np.testing.assert_allclose(power, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_tiny_pivot_costs_no_digits():
     """Without the search for a pivot this system loses seven digits in single precision."""
     a = np.array([[1e-6, 1, 0], [1, 1, 1], [0, 1, 2]], dtype="float32")
@@ -228,6 +246,8 @@ def test_stacks_with_one_bad_matrix_are_refused_everywhere():
         (lambda x: la.lu(x[None]), "a must be 2-D"),
         (lambda x: la.solve(x[:, :4], x[:3]), "b must have 4 rows"),
         (lambda x: la.inv(x[0]), "at least two axes"),
+        (lambda x: la.matrix_power(x, 2), "a must be square"),
+        (lambda x: la.diagonal(x[0]), "at least two axes"),
     ],
 )
 def test_wrong_shapes_are_refused_before_any_message(call, text):

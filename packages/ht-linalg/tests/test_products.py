@@ -70,6 +70,11 @@ CASES = {
         lambda a: np.trace(a, 1, axis1=-1, axis2=0),
         [(4, 2, 5)],
     ),
+    "diagonal of a stack": (
+        lambda a: la.diagonal(a, offset=-1),
+        lambda a: np.linalg.diagonal(a, offset=-1),
+        [(2, 4, 3)],
+    ),
     "projection": (la.projection, lambda a, b: np.vdot(b, a) / np.vdot(b, b) * b, [(5,), (5,)]),
 }
 SUBSCRIPTS = {

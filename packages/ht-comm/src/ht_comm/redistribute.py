@@ -402,8 +402,9 @@ def _read(
     Both ends decide alike, from the sender's address and strides. Should a read fail on any rank, all learn of it and
     messages follow: nothing that is read has been changed.
     """
-    rank, engine = comm.rank, Engine(comm)
+    rank, engine, ledger = comm.rank, Engine(comm), comm._ledger
     kind, dtype = inspect("redistribute", "x", x)
+    before = ledger.bytes, ledger.messages
     blocks = peers.describe(block_of(x, kind, dtype.itemsize), x.ndim)
 
     def lie(source: int, box: Box) -> Block | None:
@@ -425,16 +426,12 @@ def _read(
                 part.take(peers.pids[part.peer], at)
     except OSError:
         is_done = False
-    given = [part for part, at in gives if at]
     if not peers.agree(is_done):
         comm._peers = (None,)
-        engine.run([part for part, at in reads if at], given, [])
-    elif comm._ledger.traces:  # counted as the messages they replace
-        if plan.gathers(dtype.itemsize):
-            given = []
-            comm._ledger.add(plan.bytes(rank, dtype.itemsize))
-        for _, _, _, nbytes in engine.chunks(enumerate(given)):
-            comm._ledger.add(nbytes)
+        engine.run([part for part, at in reads if at], [part for part, at in gives if at], [])
+    if ledger.traces:  # whichever way each part went, the plan's messages count
+        ledger.bytes = before[0] + plan.bytes(rank, dtype.itemsize)
+        ledger.messages = before[1] + plan.messages(rank, dtype.itemsize)
 
 
 def exchange(comm: Any, sends: Iterable[tuple], receives: Iterable[tuple]) -> None:

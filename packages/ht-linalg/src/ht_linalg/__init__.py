@@ -1,5 +1,7 @@
 """Linear algebra on distributed arrays."""
 
+from ht_core import matrix_transpose
+
 from . import fft, signal
 from ._version import __version__
 from .cholesky import cholesky
@@ -9,9 +11,10 @@ from .errors import LinAlgError
 from .hsvd import HSVD, hsvd_rank, hsvd_rtol
 from .lu import LU, det, lu, slogdet
 from .matmul import matmul
-from .multi_dot import multi_dot
+from .multi_dot import matrix_power, multi_dot
 from .norms import cond, matrix_norm, norm, vector_norm
 from .products import (
+    diagonal,
     dot,
     inner,
     kron,
@@ -39,6 +42,7 @@ __all__ = [
     "cond",
     "cross",
     "det",
+    "diagonal",
     "dot",
     "einsum",
     "einsum_path",
@@ -52,7 +56,9 @@ __all__ = [
     "lu",
     "matmul",
     "matrix_norm",
+    "matrix_power",
     "matrix_rank",
+    "matrix_transpose",
     "matvec",
     "multi_dot",
     "norm",

@@ -1,14 +1,15 @@
-"""Products of several matrices in the order of fewest multiplications."""
+"""Products of several matrices, in the order of fewest multiplications, and powers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ht_core import DNDarray
+from ht_core import DNDarray, eye
 from ht_core.errors import LayoutError
 
 from .arguments import as_dndarray, deliver
 from .matmul import matmul
+from .solve import inv
 
 
 def multi_dot(arrays: Sequence[object], *, out: DNDarray | None = None) -> DNDarray:
@@ -76,3 +77,50 @@ def _chain_order(extents: list[int]) -> dict[tuple[int, int], int]:
                 for k in range(i, j)
             )
     return cut
+
+
+def matrix_power(a: object, n: int, /) -> DNDarray:
+    """Return the n-th power of square matrices, by repeated squaring; of the inverse where `n` is negative.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, m)
+    n : int
+
+    *Distribution*: split as `a`; at most 2 log2 |n| products of :func:`ht_linalg.matmul`, and one :func:`inv`.
+
+    Raises
+    ------
+    LayoutError
+        If `a` is not square.
+    LinAlgError
+        If `n` is negative and `a` is exactly singular; on every rank.
+
+    Examples
+    --------
+    >>> import ht_core as ht
+    >>> import ht_linalg
+    >>> ht_linalg.matrix_power(ht.array([[1, 1], [1, 0]], split=0), 10).numpy()
+    array([[89, 55],
+           [55, 34]])
+    """
+    a = as_dndarray("matrix_power", "a", a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise LayoutError(f"matrix_power: a must be square, got shape {a.shape}")
+    if not hasattr(n, "__index__"):
+        raise TypeError(f"matrix_power: n must be an integer, got {n!r}")
+    n, split = n.__index__(), a.split
+    if n == 0:
+        identity = eye(a.shape[-1], dtype=a.dtype, device=a.device, comm=a.comm)
+        local = identity.larray.expand(a.shape)[a.layout.slices(a.comm.rank)].clone()
+        return DNDarray(local, a.layout, a.comm)
+    square, result = inv(a) if n < 0 else a, None
+    n = abs(n)
+    while n:
+        if n & 1:
+            result = square if result is None else matmul(result, square)
+        n >>= 1
+        if n:
+            square = matmul(square, square)
+    result = result.copy() if result is a else result
+    return result if result.split == split else result.resplit(split)

@@ -437,3 +437,27 @@ def trace(
     a = as_dndarray("trace", "a", a)
     diagonal = ht_core.diagonal(a, offset, axis1, axis2)
     return deliver("trace", diagonal.sum(axis=-1, dtype=dtype), out)
+
+
+def diagonal(x: object, /, *, offset: int = 0) -> DNDarray:
+    """Return the diagonals of the matrices in the last two axes, as the last axis of the result.
+
+    *Distribution*: as :func:`ht_core.diagonal`.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., m, n)
+    offset : int
+        Diagonals above (positive) or below the main one.
+
+    Examples
+    --------
+    >>> import ht_core as ht
+    >>> import ht_linalg
+    >>> ht_linalg.diagonal(ht.arange(6, split=0).reshape((2, 3)), offset=1).numpy()
+    array([1, 5])
+    """
+    x = as_dndarray("diagonal", "x", x)
+    if x.ndim < 2:
+        raise LayoutError(f"diagonal: x must have at least two axes, got shape {x.shape}")
+    return ht_core.diagonal(x, offset, -2, -1)
