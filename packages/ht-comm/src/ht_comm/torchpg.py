@@ -8,9 +8,11 @@ With ``backend="nccl"`` the collectives of `DirectCollectives` give tensors on a
 else, and arrays in host memory, uses gloo.
 """
 
+import atexit
 import ctypes
 import re
 import threading
+import weakref
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Any
@@ -30,6 +32,15 @@ from .serial import _FromSelf
 from .trace import Ledger
 
 TIMEOUT = 1800.0
+
+_open: "weakref.WeakSet[TorchComm]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the threads of all groups while the interpreter is whole: one that asks for it later kills the process."""
+    for comm in list(_open):
+        comm._group = comm._device_group = None
 
 
 def _tensor(buffer: Buffer, form: str) -> Any:
@@ -212,6 +223,7 @@ class TorchComm(DirectCollectives, Communicator):
         self._made = 0  # groups made from this one
         self._mailbox = Mailbox()  # messages to oneself
         self._group = self._device_group = None
+        _open.add(self)
         if size > 1:
             try:
                 self._group = meeting.group(prefix, rank, size)
