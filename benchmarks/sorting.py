@@ -57,10 +57,17 @@ def cases(name: str, action, kinds: tuple[str, ...], numpy_action=None, torch_ac
             peers["torch"] = torch(torch_action, kind)
         found.append(
             Case(
-                name, f"10^7 {kind}", ours=spmd(action, kind, MANY), peers=peers, peer_target=1 / 1.5, reps=5
+                f"{name}, {kind}",
+                "10^7",
+                ours=spmd(action, kind, MANY),
+                peers=peers,
+                peer_target=1 / 1.5,
+                reps=5,
             )
         )
-        found.append(Case(name, f"10^6 {kind}", spmd=spmd(action, kind, FEW), heat_target=1.0, reps=5))
+        found.append(
+            Case(f"{name}, {kind}, fewer", "10^6", spmd=spmd(action, kind, FEW), heat_target=1.0, reps=5)
+        )
     return found
 
 
