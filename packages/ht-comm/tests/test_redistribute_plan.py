@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from ht_comm import config, plan_redistribution
+from ht_comm import config, plan_redistribution, redistribute
 from ht_comm.redistribute import cut_box, intersect, subtract, volume
 from ht_comm.testing import boxes, cut, placements, replicated_placement, shapes, split_placement
 from hypothesis import given, settings
@@ -219,6 +219,23 @@ def test_what_moves_is_what_is_sent(p):
     plan = plan_redistribution(rows, columns)
     assert plan.moved() == sum(plan.bytes(rank, 1) for rank in range(p)) == 900 - 900 // p
     assert repr(plan) == f"Plan(src={rows}, dst={columns})"
+
+
+def test_ranks_on_threads_read_the_same_plan(monkeypatch):
+    """The ranks of a ThreadComm share a plan: one that asks while another computes must get the same answer."""
+    plan = plan_redistribution(split_placement((9, 7), 0, (4, 5)), replicated_placement((9, 7), 2))
+    plan._gather_axis = redistribute._UNKNOWN
+    meanwhile = []
+
+    def measure(box):
+        if not meanwhile:
+            meanwhile.append(None)
+            meanwhile.append(plan.gather_axis)
+        return volume(box)
+
+    monkeypatch.setattr(redistribute, "volume", measure)
+    assert plan.gather_axis == 0
+    assert meanwhile[1] == 0
 
 
 def test_blocks_of_another_form_are_not_gathered():

@@ -144,7 +144,7 @@ class Plan:
     def gather_axis(self) -> int | None:
         """The axis along which blocks in rank order become one array that every rank gets; None if they do not."""
         if self._gather_axis is _UNKNOWN:
-            self._gather_axis = None
+            found = None  # assigned once: the ranks of a ThreadComm share the plan
             if self._partition is not None and self.size > 1:
                 axis, whole, _, filled = self._partition
                 ranks = [rank for rank, _ in filled]
@@ -155,7 +155,8 @@ class Plan:
                     for box in self.src
                 )
                 if is_plain and ranks == sorted(ranks) and all(box == whole for box in self.dst):
-                    self._gather_axis = axis
+                    found = axis
+            self._gather_axis = found
         return self._gather_axis
 
     def gathers(self, itemsize: int) -> bool:
