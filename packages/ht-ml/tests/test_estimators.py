@@ -12,7 +12,7 @@ from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
 from ht_ml.cluster import KMeans
 from ht_ml.decomposition import PCA
 from ht_ml.linear_model import Lasso
-from ht_ml.preprocessing import StandardScaler
+from ht_ml.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from ml_tables import KINDS, table
 
 ESTIMATORS = [
@@ -21,13 +21,19 @@ ESTIMATORS = [
     KMeans(n_clusters=2, init="batchparallel", random_state=0),
     StandardScaler(),
     StandardScaler(with_mean=False, copy=False),
+    MinMaxScaler(feature_range=(-1, 2), clip=True),
+    MaxAbsScaler(),
+    RobustScaler(unit_variance=True),
+    Normalizer("l1"),
     Lasso(alpha=0.01),
     Lasso(alpha=0.01, precompute=False, positive=True),
     PCA(n_components=1),
     PCA(n_components=1, svd_solver="full", whiten=True),
     PCA(n_components=1, svd_solver="hierarchical"),
 ]
-METHODS = {KMeans: ("predict", "transform"), Lasso: ("predict",)}
+METHODS = {KMeans: ("predict", "transform"), Lasso: ("predict",), Normalizer: ("transform",)}
+STATELESS = (Normalizer,)
+WITHOUT_WEIGHTS = (PCA, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer)
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
 
 
@@ -107,7 +113,7 @@ def test_scikit_learn_can_clone(estimator):
     assert clone_elsewhere(estimator).get_params() == estimator.get_params()
 
 
-@each
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, STATELESS)], ids=repr)
 def test_not_fitted(estimator):
     x, _ = data()
 
@@ -235,7 +241,7 @@ def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
         assert np.isfinite(results[0]).all()
 
 
-@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, PCA)], ids=repr)
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, WITHOUT_WEIGHTS)], ids=repr)
 def test_weights(estimator):
     x, y = data()
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from ht_core import DNDarray
-from ht_core.errors import DTypeError
 
-from ..base import BaseEstimator, TransformerMixin, check_is_fitted
 from ..moments import checked_moments, merge_moments, require_usable
 from ..rows import as_rows, as_table, as_weights, floating, replicated, serial_rows
-from ..tiles import spans, tile_rows, wide_row
+from .feature_scaler import FeatureScaler
 
 
-class StandardScaler(TransformerMixin, BaseEstimator):
+class StandardScaler(FeatureScaler):
     """Remove the mean and scale to unit variance, feature by feature, as
     ``sklearn.preprocessing.StandardScaler``.
 
@@ -85,32 +82,12 @@ class StandardScaler(TransformerMixin, BaseEstimator):
         seen = getattr(self, "_moments", None)
         return self._learn("StandardScaler.partial_fit", X, sample_weight, seen)
 
-    def transform(self, X: Any, copy: bool | None = None) -> DNDarray:
-        """Return ``(X - mean_) / scale_``, of the dtype and distribution of `X`; `X` itself with
-        ``copy=False``.
-
-        Parameters
-        ----------
-        X : DNDarray or array_like, shape (n, d)
-        copy : bool, optional
-            Overrides the parameter `copy`.
-
-        *Distribution*: any split; no message.
-
-        Raises
-        ------
-        DTypeError
-            With ``copy=False``, if the dtype of `X` is neither float32 nor float64.
-        """
-        return self._apply("StandardScaler.transform", X, copy, _standardise)
-
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> DNDarray:
         """Fit to `X` and return ``transform(X)``; the messages of `fit`."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    def inverse_transform(self, X: Any, copy: bool | None = None) -> DNDarray:
-        """Return ``X * scale_ + mean_``; the same conventions as `transform`."""
-        return self._apply("StandardScaler.inverse_transform", X, copy, _restore)
+    def _map(self) -> tuple[DNDarray | None, DNDarray | None]:
+        return (self.mean_ if self.with_mean else None), self.scale_
 
     def _learn(self, op: str, X: Any, sample_weight: Any, seen: torch.Tensor | None) -> StandardScaler:
         X = as_table(op, X, n_features=None if seen is None else self.n_features_in_)
@@ -126,27 +103,6 @@ class StandardScaler(TransformerMixin, BaseEstimator):
         self.var_ = replicated(variance, X) if self.with_std else None
         self.scale_ = replicated(_scale(mean, variance), X) if self.with_std else None
         return self
-
-    def _apply(self, op: str, X: Any, copy: bool | None, kernel: Callable) -> DNDarray:
-        check_is_fitted(self)
-        X = as_table(op, X, n_features=self.n_features_in_)
-        in_place = not (self.copy if copy is None else copy)
-        if in_place and X.larray.dtype not in (torch.float32, torch.float64):
-            raise DTypeError(
-                f"{op}: X must be float32 or float64 with copy=False, got {X.dtype}; use copy=True"
-            )
-        local = floating(X.larray)
-        columns = X.layout.slices(X.comm.rank)[1]
-        options = {"device": local.device, "dtype": local.dtype}
-        mean = self.mean_.larray[columns].to(**options) if self.with_mean else None
-        # The reciprocal is taken in float64 and rounded once.
-        scale = self.scale_.larray[columns] if self.with_std else None
-        if scale is not None:
-            scale = (scale if kernel is _restore else scale.reciprocal()).to(**options)
-        converted = local.dtype != X.larray.dtype  # then the memory is our own
-        out = local if in_place or converted else torch.empty_like(local)
-        _tilewise(kernel, local, out, mean, scale)
-        return X if in_place else DNDarray(out, X.layout, X.comm)
 
 
 def merged_moments(op: str, X: DNDarray, sample_weight: Any) -> torch.Tensor:
@@ -173,34 +129,3 @@ def _scale(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """Return the standard deviations, 1 for features whose variance is rounding error."""
     noise = (64.0 * torch.finfo(torch.float64).eps * mean).square()
     return torch.where(variance <= noise, 1.0, variance.sqrt())
-
-
-def _tilewise(kernel: Callable, local: torch.Tensor, out: torch.Tensor, mean, scale) -> None:
-    """Apply a kernel from `local` to `out` (which may be the same) in tiles that stay in the cache."""
-    n, d = local.shape
-    step = min(max(n, 1), tile_rows(d, local.device))
-    operands = [wide_row(row, step) for row in (mean, scale)]
-    for span in spans(n, step):
-        rows = span.stop - span.start
-        kernel(local[span], out[span], *(v if v is None or v.ndim == 1 else v[:rows] for v in operands))
-
-
-def _standardise(source: torch.Tensor, target: torch.Tensor, mean, inverse) -> None:
-    # Subtract first: x / s - m / s would lose the digits that x and m share.
-    if mean is not None:
-        torch.sub(source, mean, out=target)
-        source = target
-    if inverse is not None:
-        torch.mul(source, inverse, out=target)
-    elif mean is None and target is not source:
-        target.copy_(source)
-
-
-def _restore(source: torch.Tensor, target: torch.Tensor, mean, scale) -> None:
-    if scale is not None:
-        torch.mul(source, scale, out=target)
-        source = target
-    if mean is not None:
-        torch.add(source, mean, out=target)
-    elif scale is None and target is not source:
-        target.copy_(source)
