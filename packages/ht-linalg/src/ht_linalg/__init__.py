@@ -2,7 +2,7 @@
 
 from ht_core import matrix_transpose
 
-from . import fft, signal
+from . import fft, signal, spatial
 from ._version import __version__
 from .cholesky import cholesky
 from .cross import cross
@@ -70,6 +70,7 @@ __all__ = [
     "slogdet",
     "solve",
     "solve_triangular",
+    "spatial",
     "svd",
     "svdvals",
     "tensordot",

@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     import ht_linalg as linalg
     import ht_linalg.fft as fft
     import ht_linalg.signal as signal
+    import ht_linalg.spatial as spatial
     import ht_ml.base as base
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
@@ -64,6 +65,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "save": ("ht_io", "save"),
     "save_hdf5": ("ht_io", "save_hdf5"),
     "signal": ("ht_linalg.signal", None),
+    "spatial": ("ht_linalg.spatial", None),
     "qr": ("ht_linalg", "qr"),
     # What ht-core itself finds in the wheels above it.
     **{name: (module, None) for name, (module, _) in _upper_layers.NAMESPACES.items()},

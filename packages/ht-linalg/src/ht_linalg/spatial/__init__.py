@@ -1,0 +1,16 @@
+"""Distances and kernels between the rows of distributed tables."""
+
+from .distances import cdist, cosine_distances, cosine_similarity, manhattan, rbf
+from .nearest import cdist_topk
+from .reductions import kernel_matmul, pairwise_reduce
+
+__all__ = [
+    "cdist",
+    "cdist_topk",
+    "cosine_distances",
+    "cosine_similarity",
+    "kernel_matmul",
+    "manhattan",
+    "pairwise_reduce",
+    "rbf",
+]
