@@ -9,6 +9,7 @@ import torch
 from ht_comm import spmd
 from ht_core import sorting
 from ht_core.engines import sort as engine
+from ht_core.engines import sort_by_parts
 from ht_core.engines.sort_keys import decode_words, encode, encode_words
 from ht_core.testing import layouts, spread, whole
 from hypothesis import given, settings
@@ -161,6 +162,50 @@ def test_sort_is_numpys_stable_sort(dtype, data):
 )
 def test_long_columns(dtype, kind, shape, counts):
     check_sort(tricky(dtype, shape, kind), (0, counts), len(counts), 0, kind == "special")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "one rank has it all"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("counts", [(700, 800), (0, 500, 999, 0, 1), (300,) * 5])
+def test_long_vectors_are_divided_before_they_move(dtype, kind, counts, monkeypatch):
+    monkeypatch.setattr(sort_by_parts, "LONG", 16)
+    values = tricky(dtype, (1500,), kind if kind in KINDS else "spread")
+    if kind not in KINDS:  # the parts of the ranks do not overlap
+        values = np.sort(values)[::-1].copy()
+    check_sort(values, (0, counts), len(counts), 0, kind == "special")
+
+
+@pytest.mark.parametrize("intervals", [[(5, 9)], [(-90, -80), (40, 40)], [(200, 300)]])
+def test_a_sample_that_misses_costs_no_exactness(intervals, monkeypatch):
+    monkeypatch.setattr(sort_by_parts, "LONG", 16)
+    monkeypatch.setattr(sort_by_parts, "_intervals", lambda *_: intervals)
+    values = np.random.default_rng(0).integers(-100, 100, 900)
+    for counts in ((450, 450), (100, 0, 600, 200)):
+        check_sort(values, (0, counts), len(counts), 0, False)
+
+
+def test_a_long_vector_is_exchanged_once(monkeypatch):
+    """And is not sorted before: what is sorted then is a small part of it."""
+    monkeypatch.setattr(sort_by_parts, "LONG", 1000)
+    values = tricky("int64", (60000,), "spread")
+    for p in (2, 3):
+        for by_op, nbytes, calls in traced(p, ht.sort, (values, 0)):
+            assert by_op["alltoallv"][0] == by_op["alltoall"][0] == by_op["allgather"][0] == 1
+            assert by_op["alltoallv"][1] <= -(-values.nbytes // p)
+            assert calls <= 15
+            assert nbytes - by_op["alltoallv"][1] <= 10 * 255 * 8 * (p - 1) + (2 << 16)
+
+    def run(comm):
+        local = torch.from_numpy(values)[comm.rank :: comm.size].clone()
+        cuts = sort_by_parts.divide_over_ranks(local, (20000,) * 3, comm).tolist()
+        return [piece.numpy() for piece in local.tensor_split(cuts[1:-1])]
+
+    pieces = spmd(3, run)
+    expected = np.sort(values).reshape(3, -1)
+    for rank in range(3):
+        np.testing.assert_array_equal(
+            np.sort(np.concatenate([mine[rank] for mine in pieces])), expected[rank]
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

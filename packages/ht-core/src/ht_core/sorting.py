@@ -23,10 +23,9 @@ from .engines.sort import (
     carry_by_words,
     is_on_host,
     lexicographic_order,
-    merge_over_ranks,
-    order_over_ranks,
     sort_rows,
 )
+from .engines.sort_by_parts import order_over_ranks, sort_over_ranks
 from .engines.sort_keys import decode, encode, encode_words
 from .errors import DTypeError, LayoutError
 from .layout import Layout, normalize_axis
@@ -402,9 +401,9 @@ def _sorted(x: DNDarray, axis: int, descending: bool) -> torch.Tensor:
         return redistribute(_sorted_rows(_rows(local, axis), axis, descending), other, x.layout, x.comm)
     rows = _rows(x.larray, axis)
     if not rows.is_complex():
-        keys = sort_rows(encode(rows, descending, join_zeros=False))
+        keys = encode(rows, descending, join_zeros=False)
         if not (rows.is_floating_point() and _has_both_zeros(keys, x.comm)):
-            keys = merge_over_ranks(_columns(keys), x.layout.counts, x.comm)
+            keys = sort_over_ranks(_columns(keys), x.layout.counts, x.comm)
             return decode(_back(keys.view(rows.shape), axis), rows.dtype, descending)
     words = [_columns(word) for word in encode_words(rows, descending)]
     (values,) = carry_by_words(words, [_columns(rows)], x.layout.counts, x.comm)
@@ -434,7 +433,9 @@ def _zeros(keys: torch.Tensor) -> torch.Tensor:
 
 
 def _has_both_zeros(keys: torch.Tensor, comm) -> bool:
-    return bool(comm.allreduce(_zeros(keys), "lor").all())
+    """Tell, of keys with distinct zeros in any order, whether the ranks have zeros of both signs."""
+    found = torch.stack([(keys == -1).any(), (keys == 0).any()])
+    return bool(comm.allreduce(found, "lor").all())
 
 
 def _argsorted(x: DNDarray, axis: int, descending: bool) -> torch.Tensor:

@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ..dndarray import DNDarray
@@ -26,7 +27,7 @@ from ..errors import LayoutError
 from ..layout import Layout
 from .elementwise import broadcast_shapes, plan_elementwise
 from .index_key import Entry
-from .index_local import rows_where, select, take_rows
+from .index_local import rows_where, select, take_rows, true_places
 from .indexing import bits, get_basic, plan_index
 from .redistribution import redistribute
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Bytes that a round of an exchange of rows may hold besides its operands and the result, and what a key takes of it.
 SCRATCH, KEY_BYTES = 24 << 20, 64
+#: Ranks up to which keys are compared with the bounds of each.
+FEW_RANKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,7 @@ def true_positions(mask: torch.Tensor, layout: Layout, comm: Communicator) -> tu
 
     *Distribution*: no message where `layout` is replicated; otherwise one allgather of p integers.
     """
-    found = mask.nonzero()
+    found = true_places(mask)[:, None] if mask.ndim == 1 else mask.nonzero()
     n = found.shape[0]
     if layout.split is None:
         return found, Layout((n,), None)
@@ -356,9 +359,14 @@ def varying_axis(shape: tuple[int, ...], ndim: int) -> int:
 
 
 def owners(rows: torch.Tensor, source: Layout) -> torch.Tensor:
-    """Return the rank that holds each row of the split axis."""
-    stops = torch.tensor([d + n for d, n in zip(source.displs, source.counts)], device=rows.device)
-    return torch.searchsorted(stops, rows.contiguous(), right=True)
+    """Return the rank that holds each row of the split axis, uint8 on few ranks."""
+    stops = [d + n for d, n in zip(source.displs, source.counts)]
+    if len(stops) > FEW_RANKS:
+        return torch.searchsorted(torch.tensor(stops, device=rows.device), rows.contiguous(), right=True)
+    holder = torch.zeros(rows.shape, dtype=torch.uint8, device=rows.device)
+    for stop in stops[:-1]:  # a comparison costs a twentieth of a search
+        holder += (rows >= stop).view(torch.uint8)
+    return holder
 
 
 def kept_counts(
@@ -455,13 +463,13 @@ def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Te
         some = keys if rounds == 1 else torch.cat([keys[a:b] for a, b in bounds])
         edges = [0, *itertools.accumulate(b - a for a, b in bounds)]
         holder = owners_of_keys(some, tuple(indices), source)
-        mine = (holder == comm.rank).nonzero().reshape(-1)
+        mine = true_places(holder == comm.rank)
         places = torch.searchsorted(mine, torch.tensor(edges, device=mine.device))
         send_counts = tuple((places[1:] - places[:-1]).tolist())
         rows = take_rows(
             y.larray,
             [index.axis for index in indices],
-            local_keys(some[mine], tuple(indices), source, comm.rank),
+            local_keys(some.index_select(0, mine), tuple(indices), source, comm.rank),
         )
         order, recv_counts = by_owner(holder[edges[comm.rank] : edges[comm.rank + 1]], comm.size)
         out = _filed(out, comm.alltoallv(rows, send_counts, recv_counts), order, first, spans[comm.rank][1])
@@ -478,7 +486,7 @@ def _exchange_asked(y: DNDarray, route: Route) -> torch.Tensor:
     for first in range(0, rounds * step, step):
         some = keys if rounds == 1 else keys[first : first + step]
         order, ask_counts, answer_counts = tell_owners(some, error, source, route, comm)
-        asked = comm.alltoallv(some[order], ask_counts, answer_counts)
+        asked = comm.alltoallv(some.index_select(0, order), ask_counts, answer_counts)
         rows = take_rows(y.larray, axes, local_keys(asked, route.indices, source, comm.rank))
         out = _filed(out, comm.alltoallv(rows, answer_counts, ask_counts), order, first, count)
     return out
@@ -546,7 +554,14 @@ def tell_owners(
 
 def by_owner(holder: torch.Tensor, p: int) -> tuple[torch.Tensor, tuple[int, ...]]:
     """Return the stable permutation that sorts by owner, and how many each of `p` ranks owns."""
-    return torch.argsort(holder, stable=True), tuple(torch.bincount(holder, minlength=p).tolist())
+    if p <= FEW_RANKS:
+        places = [true_places(holder == rank) for rank in range(p)]
+        return torch.cat(places), tuple(map(len, places))
+    counts = tuple(torch.bincount(holder, minlength=p).tolist())
+    if holder.device.type == "cpu" and p < 1 << 15:  # NumPy counts keys of 16 bits instead of comparing them
+        order = np.argsort(holder.to(torch.int16).numpy(), kind="stable")
+        return torch.from_numpy(order), counts
+    return torch.argsort(holder, stable=True), counts
 
 
 def place(rows: torch.Tensor, layout: Layout, rank: int, position: int) -> torch.Tensor:

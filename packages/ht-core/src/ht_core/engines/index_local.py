@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from .indexing import bits
@@ -43,15 +44,23 @@ def select(
     return result.movedim(tuple(range(ndim)), tuple(range(position, position + ndim))).view(local.dtype)
 
 
+def true_places(mask: torch.Tensor) -> torch.Tensor:
+    """Return the int64 places where a mask of one dimension is true."""
+    if mask.device.type == "cpu":  # NumPy is three to ten times faster than torch
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().reshape(-1)
+
+
 def rows_where(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the rows (n, *rest) of a contiguous tensor where a mask is true, piece by piece if there are many."""
     total = mask.numel()
     if total <= MASKED or rows.requires_grad:
-        return rows.index_select(0, mask.nonzero().reshape(-1))
-    out = torch.empty(int(mask.count_nonzero()), *rows.shape[1:], dtype=rows.dtype, device=rows.device)
+        return rows.index_select(0, true_places(mask))
+    count = np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else int(mask.count_nonzero())
+    out = torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
     done = 0
     for at in range(0, total, MASKED):
-        places = mask[at : at + MASKED].nonzero().reshape(-1)
+        places = true_places(mask[at : at + MASKED])
         stop = done + places.numel()
         torch.index_select(rows[at : at + MASKED], 0, places, out=out[done:stop])
         done = stop

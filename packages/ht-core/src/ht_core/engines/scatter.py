@@ -29,6 +29,7 @@ from .gather import (
     shifted,
 )
 from .index_key import Entry
+from .index_local import true_places
 from .indexing import bits, fit, local_part, overlaps, value_piece
 from .redistribution import redistribute
 
@@ -86,6 +87,8 @@ class Target:
         """Write rows (n, *rest), or (*rest) for all, at n local positions along the indexed axes."""
         front = bits(self.view).movedim(self.axes, tuple(range(len(self.axes))))
         if not self.is_unique and keys[0].numel() > 1:
+            if _write_in_order(front, keys, rows):
+                return
             last = _last_of_each(keys, front.shape)
             if last is not None:
                 keys, rows = [key[last] for key in keys], bits(rows)[last].view(rows.dtype)
@@ -167,11 +170,11 @@ def _put_mine(target: Target, indices: tuple[Index, ...]) -> None:
     """Write where every rank knows all keys and all values: each takes those of its own rows. No message."""
     comm, source = target.comm, target.source
     keys = keys_of(indices, source, target.shape, 0)
-    mine = (owners_of_keys(keys, indices, source) == comm.rank).nonzero().reshape(-1)
+    mine = true_places(owners_of_keys(keys, indices, source) == comm.rank)
     rows = target.front(Layout(target.shape, None))
     if not target.is_constant:
         rows = bits(rows)[torch.unravel_index(mine, target.shape)].view(rows.dtype)
-    target.put(local_keys(keys[mine], indices, source, comm.rank), rows)
+    target.put(local_keys(keys.index_select(0, mine), indices, source, comm.rank), rows)
 
 
 def _layout_of_keys(target: Target, shape: tuple[int, ...], p: int) -> Layout:
@@ -196,12 +199,27 @@ def _send(target: Target, route: Route) -> None:
     """Send keys and values to the owners: counts, then keys, then values unless they are the same for all keys."""
     comm, source = target.comm, target.source
     keys, order, send_counts, recv_counts = agree_on_requests(source, route, comm)
-    asked = comm.alltoallv(keys[order], send_counts, recv_counts)
+    asked = comm.alltoallv(keys.index_select(0, order), send_counts, recv_counts)
     rows = target.front(route.layout)
     if not target.is_constant:
         rows = rows.flatten(0, len(target.shape) - 1)
         rows = comm.alltoallv(bits(rows)[order].view(rows.dtype), send_counts, recv_counts)
     target.put(local_keys(asked, route.indices, source, comm.rank), rows)
+
+
+def _write_in_order(front: torch.Tensor, keys: list[torch.Tensor], rows: torch.Tensor) -> bool:
+    """Write rows one after the other, so that the last of a position wins; False where NumPy cannot do it."""
+    tensors = (front, rows, *keys)
+    if any(x.device.type != "cpu" or x.requires_grad or x.is_conj() or x.is_neg() for x in tensors):
+        return False
+    if overlaps(rows, front):
+        rows = rows.clone()
+    rows = bits(rows)
+    if front.dtype is torch.bfloat16:
+        front, rows = front.view(torch.int16), rows.view(torch.int16)
+    front.numpy()[tuple(key.numpy() for key in keys)] = rows.numpy()
+    torch.autograd.graph.increment_version(front)  # as every write by torch does
+    return True
 
 
 def _last_of_each(keys: list[torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor | None:

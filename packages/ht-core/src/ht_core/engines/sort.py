@@ -178,7 +178,7 @@ def merge_over_ranks(keys: torch.Tensor, counts: Sequence[int], comm: Communicat
     equal keys, one alltoall of counts, one alltoallv in which each key is sent at most once. Memory: the result, and
     for several columns a packed copy of it and of `keys`.
     """
-    (merged,) = _exchange([keys], find_cuts(keys, counts, comm), comm)
+    (merged,) = send_pieces([keys], find_cuts(keys, counts, comm), comm)
     return sort_rows(merged)
 
 
@@ -199,7 +199,7 @@ def carry_over_ranks(
     for at in range(len(carried)):
         carried[at] = torch.take_along_dim(carried[at], order, -1)
     del order
-    received = _exchange(carried, find_cuts(carried[0], counts, comm), comm)
+    received = send_pieces(carried, find_cuts(carried[0], counts, comm), comm)
     order = merge_order(received.pop(0))
     for at in range(len(received)):
         received[at] = torch.take_along_dim(received[at], order, -1)
@@ -224,38 +224,6 @@ def carry_by_words(
     return carried
 
 
-def order_over_ranks(
-    words: Sequence[torch.Tensor], counts: Sequence[int], comm: Communicator
-) -> torch.Tensor:
-    """Return this rank's part of the int64 places from which the stably sorted columns take their elements.
-
-    Where key and place fit into 63 bits together they are sorted as one integer. `words` is emptied.
-
-    *Distribution*: collective. For one word as :func:`merge_over_ranks`, and one allreduce of the extremes of 64-bit
-    keys; where key and place do not fit, or for several words, as :func:`carry_by_words`.
-    """
-    offset, n = sum(counts[: comm.rank]), sum(counts)
-    if len(words) == 1:
-        least = most = None
-        if words[0].itemsize == 8:
-            least, most = _extremes(words[0], comm)
-        packed = with_index(words[0], offset, n, least, most)
-        if packed is not None:
-            words.clear()
-            return index_of(merge_over_ranks(sort_rows(packed), counts, comm), n)
-    places = torch.arange(offset, offset + counts[comm.rank], device=words[0].device).expand(words[0].shape)
-    return carry_by_words(words, [places], counts, comm)[0]
-
-
-def _extremes(keys: torch.Tensor, comm: Communicator) -> tuple[int, int]:
-    ends = torch.full((2,), _MAX, device=keys.device)
-    if keys.numel():
-        least, most = torch.aminmax(keys)
-        ends = torch.stack([least, ~most])
-    least, most = comm.allreduce(ends, "min").tolist()
-    return least, ~most
-
-
 def find_cuts(keys: torch.Tensor, counts: Sequence[int], comm: Communicator) -> torch.Tensor:
     """Return where this rank's sorted columns are cut so that rank r gets places displs[r] .. of the merged columns.
 
@@ -277,7 +245,7 @@ def find_cuts(keys: torch.Tensor, counts: Sequence[int], comm: Communicator) -> 
     targets = sorted({edge for edge in edges if 0 < edge < edges[-1]})
     cuts = torch.zeros(columns, comm.size + 1, dtype=torch.int64, device=keys.device)
     if targets:
-        found = _select(keys, torch.tensor(targets, device=keys.device), comm)
+        found = find_places(keys, torch.tensor(targets, device=keys.device), comm)
     for at, edge in enumerate(edges):
         if edge == edges[-1]:
             cuts[:, at] = n
@@ -286,7 +254,7 @@ def find_cuts(keys: torch.Tensor, counts: Sequence[int], comm: Communicator) -> 
     return cuts
 
 
-def _select(keys: torch.Tensor, targets: torch.Tensor, comm: Communicator) -> torch.Tensor:
+def find_places(keys: torch.Tensor, targets: torch.Tensor, comm: Communicator) -> torch.Tensor:
     """Return, of shape (columns, targets), how many of this rank's keys belong to the first ``targets[t]`` of all.
 
     The key at place ``targets[t]`` is found digit by digit: of the 2**b keys that close the intervals of the next b
@@ -343,7 +311,7 @@ def _places(keys: torch.Tensor, probes: torch.Tensor, right: bool) -> torch.Tens
     return torch.searchsorted(keys, flat, right=right).view(probes.shape)
 
 
-def _exchange(parts: list[torch.Tensor], cuts: torch.Tensor, comm: Communicator) -> list[torch.Tensor]:
+def send_pieces(parts: list[torch.Tensor], cuts: torch.Tensor, comm: Communicator) -> list[torch.Tensor]:
     """Send each rank its piece of every column; return columns that consist of one run from each rank, in rank order.
 
     `cuts` are this rank's, of shape (columns, p + 1), and the same for all of `parts`. All columns of the result have
