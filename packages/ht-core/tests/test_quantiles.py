@@ -49,6 +49,7 @@ def way(request, monkeypatch):
     """Send small arrays, too, the way of large ones."""
     if request.param == "selected":
         monkeypatch.setattr(order_statistics, "MANY", 0)
+        monkeypatch.setattr(order_statistics, "DEALT", 0)
         monkeypatch.setattr(order_statistics, "CHUNK", 8)
         monkeypatch.setattr(selection, "GATHERED", 4)
     return request.param
@@ -164,8 +165,9 @@ DATA = {
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_messages_and_bytes_of_long_columns(kind):
+def test_messages_and_bytes_of_long_columns(kind, monkeypatch):
     """At most 20 small messages, whatever the data, and nowhere near its size."""
+    monkeypatch.setattr(order_statistics, "DEALT", 0)
     n, d = 60_000, 4
     rng = np.random.default_rng(3)
     values = np.stack([DATA[kind](rng, n) for _ in range(d)], axis=1)
@@ -187,7 +189,25 @@ def test_messages_and_bytes_of_long_columns(kind):
         assert nbytes < values.nbytes / 3
 
 
+@pytest.mark.parametrize(("shape", "split"), [((4000, 32), 0), ((9000,), 0), ((3, 4000, 5), 1)])
+def test_columns_of_middling_length_move_once(shape, split):
+    """Two messages: fewer than the rounds of a selection, which take longer than so little data."""
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def run(comm):
+        x = ht.array(values, split=split, comm=comm)
+        with comm.trace() as sent:
+            y = ht.median(x, axis=split)
+        return whole(y), sent.calls, sent.bytes
+
+    for result, calls, nbytes in spmd(3, run):
+        np.testing.assert_array_equal(result, np.median(values, axis=split))
+        assert calls == 2
+        assert nbytes <= 2 * values.nbytes / 3 + 16 * values[..., 0].size
+
+
 def test_bisection_ends_when_samples_do_not_help(monkeypatch):
+    monkeypatch.setattr(order_statistics, "DEALT", 0)
     monkeypatch.setattr(selection, "PATIENCE", 1)
     monkeypatch.setattr(selection, "GATHERED", 1)
     values = np.random.default_rng(0).standard_normal((3000, 2))

@@ -234,8 +234,9 @@ Exact, without sorting or gathering: elements are found by distributed selection
 
 *Distribution*: where the split axis is reduced, the result is replicated. Long columns take about 6 to 12 small
 messages, whatever the number of columns and quantiles: samples of at most 2 MiB in all, counts, and the last 32768
-candidates. Columns of at most 2048 elements, or more than 4096 columns times quantiles, are dealt to the ranks in
-chunks, which moves each element once. Where the split axis is not reduced, the split stays and nothing is sent.
+candidates. Columns of at most 2048 elements, little data (columns on one rank would have at most 131072 elements, or
+524288 if they are four or more), and more than 4096 columns times quantiles are dealt to the ranks in chunks, which
+moves each element once. Where the split axis is not reduced, the split stays and nothing is sent.
 Temporary memory: at most 64 MiB, except where several axes that are not neighbours are reduced (a copy).{weighted}
 
 Parameters

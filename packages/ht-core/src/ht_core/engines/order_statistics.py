@@ -25,6 +25,8 @@ CHUNK = 1 << 22
 FEW = 1 << 12
 #: Rows from which selection pays.
 MANY = 1 << 11
+#: Elements of a rank that are dealt faster than their column is searched, and columns that count.
+DEALT, SEARCHED = 1 << 17, 4
 
 
 class Columns:
@@ -85,10 +87,16 @@ class Columns:
             empty = torch.zeros(k.shape, dtype=self.dtype, device=k.device)
             return empty, empty, torch.zeros(0, dtype=torch.bool, device=k.device)
         is_few = k.numel() <= FEW
-        if is_few and self.n > (MANY if is_split else CHUNK):
+        if is_few and self._is_long(is_split):
             return select(self.view, self.reduced, k, needs_next, self.n, self.comm, numbers)
         skips_nan = numbers is not None
         return self._dealt(k, skips_nan) if is_split else self._local(k, skips_nan)
+
+    def _is_long(self, is_split: bool) -> bool:
+        if not is_split:
+            return self.n > CHUNK
+        dealt = self.n * -(-self.m // self.comm.size)
+        return self.n > MANY and dealt > DEALT * min(self.m, SEARCHED)
 
     def _chunks(self) -> list[slice]:
         rows = max(self.n if self.comm.size == 1 else max(self.counts), 1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from .index_local import true_places
 from .ordered import to_ordered
 
 #: Elements of a tile.
@@ -56,6 +57,11 @@ def comparable(x: torch.Tensor) -> torch.Tensor:
     """Return elements in a dtype that is fast to compare, in the same order."""
     x = to_ordered(x)
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _count_true(mask: torch.Tensor) -> torch.Tensor:
+    """Return the number of true elements of each row; a row of a tile has fewer than 2**31."""
+    return mask.view(torch.uint8).sum(1, dtype=torch.int32).to(torch.int64)
 
 
 class Tiles(Source):
@@ -113,11 +119,11 @@ class Tiles(Source):
                 is_less = tile < lo[:, j : j + 1]
                 # At most hi and not below lo: two comparisons and one exclusive-or, for less implies at most.
                 inside = (tile <= hi[:, j : j + 1]) & ~is_less
-                less[:, j] += is_less.sum(1)
-                number = inside.sum(1)
+                less[:, j] += _count_true(is_less)
+                number = _count_true(inside)
                 within[:, j] += number
                 if size <= limit:
-                    piece = tile[inside]
+                    piece = tile.reshape(-1).index_select(0, true_places(inside.reshape(-1)))
                     size += piece.numel()
                     pieces.append(piece)
                     numbers.append(number)
