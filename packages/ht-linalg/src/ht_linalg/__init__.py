@@ -4,13 +4,17 @@ from ht_core import matrix_transpose
 
 from . import fft, signal, spatial
 from ._version import __version__
+from .cg import cg
 from .cholesky import cholesky
 from .cross import cross
 from .einsum import einsum, einsum_path
 from .errors import LinAlgError
+from .gmres import gmres
 from .hsvd import HSVD, hsvd_rank, hsvd_rtol
+from .lanczos import Lanczos, lanczos
 from .lu import LU, det, lu, slogdet
 from .matmul import matmul
+from .minres import minres
 from .multi_dot import matrix_power, multi_dot
 from .norms import cond, matrix_norm, norm, vector_norm
 from .products import (
@@ -36,8 +40,10 @@ __all__ = [
     "LU",
     "QR",
     "SVD",
+    "Lanczos",
     "LinAlgError",
     "__version__",
+    "cg",
     "cholesky",
     "cond",
     "cross",
@@ -47,11 +53,13 @@ __all__ = [
     "einsum",
     "einsum_path",
     "fft",
+    "gmres",
     "hsvd_rank",
     "hsvd_rtol",
     "inner",
     "inv",
     "kron",
+    "lanczos",
     "lstsq",
     "lu",
     "matmul",
@@ -60,6 +68,7 @@ __all__ = [
     "matrix_rank",
     "matrix_transpose",
     "matvec",
+    "minres",
     "multi_dot",
     "norm",
     "outer",

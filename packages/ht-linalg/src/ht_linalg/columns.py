@@ -46,6 +46,12 @@ def moved(x: DNDarray, target: Layout) -> DNDarray:
     return DNDarray(redistribute(x.larray, x.layout, target, x.comm), target, x.comm)
 
 
+def adjoint(x: DNDarray) -> DNDarray:
+    """Return the conjugate transposes of a stack of matrices, as a view."""
+    axes = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+    return DNDarray(x.larray.mH, x.layout.permute(axes), x.comm)
+
+
 def dealt(x: DNDarray) -> DNDarray:
     """Return a stack of which whole matrices are dealt to the ranks, along its longest leading axis."""
     axis = max(range(x.ndim - 2), key=lambda i: x.shape[i])

@@ -11,7 +11,7 @@ from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 
 from .arguments import as_dndarray, as_pair
-from .columns import as_stack, dealt, is_whole, map_matrices, moved
+from .columns import adjoint, as_stack, dealt, is_whole, map_matrices, moved
 from .consensus import pack, tell, unpack
 from .errors import LinAlgError
 from .matmul import matmul
@@ -74,8 +74,8 @@ def svd(a: object, /, *, full_matrices: bool = True, compute_uv: bool = True) ->
     if is_whole(a):
         return _whole(a, full_matrices, compute_uv)
     if m < n:
-        found = svd(_adjoint(a), full_matrices=full_matrices, compute_uv=compute_uv)
-        return SVD(_adjoint(found.Vh), found.S, _adjoint(found.U)) if compute_uv else found
+        found = svd(adjoint(a), full_matrices=full_matrices, compute_uv=compute_uv)
+        return SVD(adjoint(found.Vh), found.S, adjoint(found.U)) if compute_uv else found
     if not compute_uv:
         return _small(qr(a, mode="r"), False)[1]
     q, r = qr(a, mode="complete" if full_matrices else "reduced")
@@ -126,9 +126,9 @@ def pinv(a: object, /, *, rtol: float | None = None) -> DNDarray:
     largest = s.larray.amax(-1, keepdim=True) if s.shape[-1] else s.larray
     zero = s.larray <= _tolerance(a, rtol) * largest
     inverse = torch.where(zero, torch.zeros_like(s.larray), 1 / torch.where(zero, 1, s.larray))
-    v = _adjoint(vh)
-    result = matmul(DNDarray(v.larray * inverse[..., None, :], v.layout, a.comm), _adjoint(u))
-    return moved(result, _adjoint(a).layout)
+    v = adjoint(vh)
+    result = matmul(DNDarray(v.larray * inverse[..., None, :], v.layout, a.comm), adjoint(u))
+    return moved(result, adjoint(a).layout)
 
 
 def matrix_rank(a: object, tol: float | None = None, *, rtol: float | None = None) -> DNDarray:
@@ -210,12 +210,12 @@ def lstsq(a: object, b: object, rcond: float | None = None) -> LstsqResult:
     u, s, vh = svd(a, full_matrices=False)
     kept = s.larray > (s.larray[:1] * _tolerance(a, rcond) if len(s.larray) else 0)
     rank = int(kept.sum())
-    projected = matmul(_adjoint(u), b)
+    projected = matmul(adjoint(u), b)
     inverse = torch.where(kept, 1 / torch.where(kept, s.larray, 1), torch.zeros_like(s.larray))
     inverse = DNDarray(
         inverse if b.ndim == 1 else inverse[:, None], Layout((len(s.larray), 1)[: b.ndim], None), a.comm
     )
-    x = matmul(_adjoint(vh), projected * inverse)
+    x = matmul(adjoint(vh), projected * inverse)
     if m > n == rank:
         error = b - matmul(a, x)
         residuals = (abs(error) ** 2).sum(axis=0).reshape((1,) if b.ndim == 1 else (b.shape[1],))
@@ -225,11 +225,6 @@ def lstsq(a: object, b: object, rcond: float | None = None) -> LstsqResult:
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------
-
-
-def _adjoint(x: DNDarray) -> DNDarray:
-    axes = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
-    return DNDarray(x.larray.mH, x.layout.permute(axes), x.comm)
 
 
 def _tolerance(a: DNDarray, rtol: float | None) -> float:

@@ -13,7 +13,7 @@ from ht_core.engines.redistribution import move_boxes
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 
-from .arguments import as_pair
+from ..arguments import as_pair
 
 _MODES = ("full", "same", "valid")
 #: Elements of the windows that a product may copy at once: 16 MiB of float64.
