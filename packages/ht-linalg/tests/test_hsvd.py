@@ -1,6 +1,7 @@
 """Truncated SVD: error, rank, orthogonality, signs, layouts, messages and refusals."""
 
 import logging
+import sys
 
 import ht_core as ht
 import numpy as np
@@ -248,6 +249,8 @@ def test_nan_is_refused_on_every_rank(bad, rtol, split):
         (lambda x: hsvd_rank(x, 2.5), "hsvd_rank: maxrank must be an integer of at least 1, got 2.5"),
         (lambda x: hsvd_rank(x.reshape((-1,)), 1), "hsvd_rank: A must be 2-D"),
         (lambda x: hsvd_rank(x[:0], 1), "hsvd_rank: A must not be empty"),
+        (lambda x: hsvd(x, rtol=2), r"hsvd: rtol must be in \(0, 1\), got 2"),
+        (lambda x: hsvd(x, 0), "hsvd: maxrank must be an integer of at least 1, got 0"),
     ],
 )
 def test_refusals(call, text):
@@ -265,7 +268,7 @@ def test_refusals(call, text):
 
 @pytest.fixture
 def _small_tree(monkeypatch):
-    monkeypatch.setattr(hsvd, "SMALL_SIDE", 10)
+    monkeypatch.setattr(sys.modules["ht_linalg.hsvd"], "SMALL_SIDE", 10)
     monkeypatch.setattr("ht_linalg.merge_tree.LEAF_ROWS", 20)
 
 
@@ -286,6 +289,49 @@ def test_tree(p, split, dtype):
             assert error == pytest.approx(found, rel=0.1, abs=1e-6)
             assert optimal_rank(a, rtol) <= len(s) <= optimal_rank(a, rtol) + 2
             assert splits == ((None,) * 3 if split is None else (0, None, 0))
+
+
+#: Singular values that fall slowly, where a tree that wastes its budget keeps far too many.
+SPECTRA = {
+    "k^-1": 1 / np.arange(1, 91),
+    "k^-3/4": np.arange(1, 91) ** -0.75,
+    "exponential": np.exp(-np.arange(90) / 12),
+    "step": np.where(np.arange(90) < 20, 1.0, 0.02),
+}
+
+
+@pytest.mark.usefixtures("_small_tree")
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("p", [1, 2, 3, 5])
+def test_rank_of_the_tree_is_nearly_optimal(p, spectrum):
+    """Within 10 % of the lowest rank that meets the tolerance, for uneven shards and any tree."""
+    rng = np.random.default_rng(1)
+    u, v = (np.linalg.qr(rng.standard_normal((n, 90)))[0] for n in (150, 90))
+    a = (u * SPECTRA[spectrum]) @ v.T
+    counts = {0: (0, 20, 100, 0, 30), 1: (0, 60, 1, 29, 0)}
+    for split in (0, 1):
+        for rtol in (0.3, 0.05):
+            for arity in (2, 3, 8):
+                uneven = counts[split] if p == 5 else None
+                found = decompose(hsvd_rtol, a, split, p, rtol, counts=uneven, no_of_merges=arity)
+                u1, s1, v1, error, splits, _ = found
+                assert np.linalg.norm(a - (u1 * s1) @ v1.T) <= rtol * np.linalg.norm(a)
+                assert error <= rtol
+                best = optimal_rank(a, rtol)
+                assert best <= len(s1) <= max(best + 1, int(1.1 * best))
+                assert splits == (0, None, 0)
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_hsvd_by_tolerance_rank_or_in_full(p):
+    a = matrix((60, 9))
+    for split in (None, 0, 1):
+        by_rtol = decompose(hsvd, a, split, p, rtol=1e-2)
+        np.testing.assert_array_equal(by_rtol[0], decompose(hsvd_rtol, a, split, p, 1e-2)[0])
+        assert decompose(hsvd, a, split, p, 3)[1].shape == (3,)
+        u, s, v, *_ = decompose(hsvd, a, split, p)
+        assert len(s) == 9
+        assert check(a, u, s, v) <= 1e-13
 
 
 @pytest.mark.usefixtures("_small_tree")

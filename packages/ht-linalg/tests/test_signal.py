@@ -85,7 +85,7 @@ def test_only_halos_travel():
 
 def test_tiles_join(monkeypatch):
     a, v = make_values("float64", (57, 9), 1), make_values("float64", (4, 3), 2)
-    monkeypatch.setattr(signal, "_TILE", 500)
+    monkeypatch.setattr("ht_linalg.signal.convolution._TILE", 500)
     for result in run(lambda x, y: signal.convolve2d(x, y, "same"), a, v, [(0, (20, 37)), (None, ())], 2):
         np.testing.assert_allclose(result, scipy.signal.convolve2d(a, v, "same"), rtol=0, atol=1e-12)
 

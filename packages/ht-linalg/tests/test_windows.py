@@ -37,6 +37,7 @@ CASES = [
     ("tukey", 1.0),
     ("taylor",),
     ("taylor", 6, 45, False),
+    ("taylor", 1, 20),
 ]
 
 

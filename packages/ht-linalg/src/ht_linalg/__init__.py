@@ -6,12 +6,15 @@ from . import fft, signal, spatial
 from ._version import __version__
 from .cg import cg
 from .cholesky import cholesky
+from .condest import condest
 from .cross import cross
 from .einsum import einsum, einsum_path
 from .errors import LinAlgError
 from .gmres import gmres
-from .hsvd import HSVD, hsvd_rank, hsvd_rtol
+from .hsvd import HSVD, hsvd, hsvd_rank, hsvd_rtol
+from .isvd import isvd
 from .lanczos import Lanczos, lanczos
+from .lobpcg import lobpcg
 from .lu import LU, det, lu, slogdet
 from .matmul import matmul
 from .minres import minres
@@ -32,6 +35,7 @@ from .products import (
     vecmat,
 )
 from .qr import QR, qr
+from .rsvd import RSVD, rsvd
 from .solve import inv, solve, solve_triangular
 from .svd import SVD, lstsq, matrix_rank, pinv, svd, svdvals
 
@@ -39,6 +43,7 @@ __all__ = [
     "HSVD",
     "LU",
     "QR",
+    "RSVD",
     "SVD",
     "Lanczos",
     "LinAlgError",
@@ -46,6 +51,7 @@ __all__ = [
     "cg",
     "cholesky",
     "cond",
+    "condest",
     "cross",
     "det",
     "diagonal",
@@ -54,12 +60,15 @@ __all__ = [
     "einsum_path",
     "fft",
     "gmres",
+    "hsvd",
     "hsvd_rank",
     "hsvd_rtol",
     "inner",
     "inv",
+    "isvd",
     "kron",
     "lanczos",
+    "lobpcg",
     "lstsq",
     "lu",
     "matmul",
@@ -75,6 +84,7 @@ __all__ = [
     "pinv",
     "projection",
     "qr",
+    "rsvd",
     "signal",
     "slogdet",
     "solve",

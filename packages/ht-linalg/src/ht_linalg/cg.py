@@ -51,9 +51,9 @@ def cg(
         -1: `A` or `M` is not positive definite (or NaN appeared); x is the last iterate.
 
     *Distribution* (collective unless `A` and b are replicated): vectors are split as the rows or columns of `A`. Per
-    iteration one product with `A` (and one with `M`) and one allreduce of three numbers: all inner products are fused.
-    One more product at the start and whenever convergence is confirmed. Flops per rank and step: the product and 10 n /
-    p; memory: five vectors.
+    iteration one product with `A` (and one with `M`) and one allreduce of two or three numbers: all inner products are
+    fused. One more product at the start and whenever convergence is confirmed. Flops per rank and step: the product and
+    10 n / p; memory: five vectors.
 
     Raises
     ------
@@ -98,12 +98,14 @@ def _iterate(system: System) -> int:
         u = system.precondition(r)
         w = space.apply(u)
         previous = gamma
-        # the norm of b rides in the first message
-        pairs = [(r, u), (u, w), (r, r)] + ([(system.b, system.b)] if limit is None else [])
-        gamma, delta, squared, *first = (z.real for z in space.dots(*pairs))
-        if first:
-            limit = system.limit(first[0])
-            if first[0] == 0:  # x = 0 solves it exactly, wherever we start
+        # without a preconditioner u is r; the norm of b rides in the first message
+        pairs = [(r, r), (u, w)] + ([(r, u)] if u is not r else [])
+        pairs += [(system.b, system.b)] if limit is None else []
+        squared, delta, *others = (z.real for z in space.dots(*pairs))
+        gamma = others[0] if u is not r else squared
+        if limit is None:
+            limit = system.limit(others[-1])
+            if others[-1] == 0:  # x = 0 solves it exactly, wherever we start
                 x.zero_()
                 return 0
         if squared**0.5 <= limit:

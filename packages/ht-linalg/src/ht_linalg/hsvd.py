@@ -178,6 +178,60 @@ def hsvd_rank(
     )
 
 
+def hsvd(
+    A: DNDarray,
+    maxrank: int | None = None,
+    maxmergedim: int | None = None,
+    rtol: float | None = None,
+    safetyshift: int = 5,
+    no_of_merges: int | None = None,
+    compute_sv: bool = False,
+    silent: bool = True,
+    warnings_off: bool = False,
+) -> DNDarray | HSVD:
+    """Return the leading singular vectors of `A`, to a relative error or of a given rank.
+
+    Parameters, returns, distribution and notes are those of :func:`hsvd_rtol`; with neither `rtol` nor `maxrank` all
+    min(m, n) triplets are returned.
+
+    Parameters
+    ----------
+    A : DNDarray, shape (m, n)
+    maxrank : int, optional
+        Most singular triplets.
+    maxmergedim, safetyshift, no_of_merges : int
+        Of the merge tree, as in :func:`hsvd_rtol`.
+    rtol : float, optional
+        Bound of the relative error in the Frobenius norm, in (0, 1).
+    compute_sv, silent
+        As in :func:`hsvd_rtol`.
+    warnings_off : bool
+        Accepted for scripts written for Heat; nothing here warns.
+
+    *Distribution*: as :func:`hsvd_rtol`.
+
+    Raises
+    ------
+    LayoutError
+        If `A` is not a matrix or is empty.
+    ValueError
+        If a parameter is out of range, or `A` holds NaN or infinity (the same error on every rank).
+
+    Examples
+    --------
+    >>> import ht_core as ht
+    >>> import ht_linalg
+    >>> x = ht.arange(12, dtype="float64", split=0).reshape((6, 2))
+    >>> ht_linalg.hsvd(x, rtol=0.1).shape, ht_linalg.hsvd(x).shape
+    ((6, 1), (6, 2))
+    """
+    if rtol is not None and (not isinstance(rtol, Real) or not 0 < rtol < 1):
+        raise ValueError(f"hsvd: rtol must be in (0, 1), got {rtol!r}")
+    _check_at_least(1, "hsvd", maxrank=maxrank, maxmergedim=maxmergedim)
+    want = Truncation("hsvd", None if rtol is None else float(rtol), maxrank)
+    return _hsvd(A, want, compute_sv, maxmergedim, safetyshift, no_of_merges, silent)
+
+
 def _check_at_least(least: int, op: str, **arguments: int | None) -> None:
     for name, value in arguments.items():
         if value is not None and (not isinstance(value, Integral) or value < least):

@@ -130,11 +130,13 @@ def _flat(x: torch.Tensor) -> torch.Tensor:
     return x[:, 0].contiguous() if x.dim() == 2 else x
 
 
-def preconditioner(op: str, M: object, space: Operator) -> Callable[[torch.Tensor], torch.Tensor]:
+def preconditioner(
+    op: str, M: object, space: Operator, name: str = "M"
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the function that applies `M` to this rank's part of vectors of `space`."""
     if M is None:
         return lambda r: r
-    inner = as_operator(op, "M", M, space.dtype, space.array(space.empty()))
+    inner = as_operator(op, name, M, space.dtype, space.array(space.empty()))
     if inner.layout is space.layout:
         return inner.apply
 

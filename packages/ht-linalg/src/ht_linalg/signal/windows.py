@@ -57,7 +57,7 @@ def _made(op: str, M: int, shape: Callable, sym: bool, split, device, comm) -> D
     n = int(M) if sym or M <= 1 else int(M) + 1
 
     def fill(lshape, offset, kind, device):
-        if n == 1:
+        if n <= 1:
             return torch.ones(lshape, dtype=kind, device=device)
         index = torch.arange(offset, offset + lshape[0], dtype=torch.float64, device=device)
         return shape(index.mul_(2).sub_(n - 1), n).to(kind)
@@ -606,7 +606,9 @@ def taylor(M, nbar=4, sll=30, norm=True, sym=True, *, split=None, device=None, c
         weights.append((-1) ** (m + 1) * above / (2 * below))
 
     def shape(k, n):
-        waves = sum(w * torch.cos(k * (math.pi * m / n)) for m, w in enumerate(weights, 1))
+        waves = torch.zeros_like(k)
+        for m, w in enumerate(weights, 1):
+            waves += w * torch.cos(k * (math.pi * m / n))
         return (1 + 2 * waves) / (1 + 2 * sum(weights) if norm else 1)
 
     return _made("taylor", M, shape, sym, split, device, comm)
