@@ -112,7 +112,7 @@ def lobpcg(
     >>> A = ht.diag(ht.arange(1.0, 31.0, split=0))
     >>> values, v = ht_linalg.lobpcg(A, ht.eye(30, split=0)[:, :2] + 0.1, largest=False, maxiter=60)
     >>> values.numpy().round(3), v.shape
-    (array([1., 2.], dtype=float32), (30, 2))
+    (array([1., 2.]), (30, 2))
     """
     space, given, B, M, Y, limit = _checked(A, X, B, M, Y, tol, maxiter)
     solver = _Solver(space, B, M, -1.0 if largest else 1.0)

@@ -365,7 +365,7 @@ def flattop(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
     --------
     >>> from ht_linalg.signal import windows
     >>> windows.flattop(3, split=0).numpy().round(9).tolist()
-    [-0.000421051, 1.0, -0.000421051]
+    [-0.000421051, 1.000000003, -0.000421051]
     """
     return _made(
         "flattop",
