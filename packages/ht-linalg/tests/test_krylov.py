@@ -318,6 +318,27 @@ def test_messages_per_step(name, split, reductions):
     assert calls_per_step(run) == {"allreduce": reductions, product: 1}
 
 
+def test_words_do_not_grow_with_the_vectors():
+    """With a product that sends nothing, only inner products travel: no vector is gathered."""
+    n, m = 3001, 12
+
+    def run(comm):
+        d = ht.arange(1.0, n + 1.0, dtype="float64", split=0, comm=comm)
+        with comm.trace() as sent:
+            V, _ = lanczos(lambda x: d * x, m, d)
+        assert V.lshape == (d.lshape[0], m)
+        # the norm of v0, then j + 1 numbers twice for j = 1 .. m
+        assert sent.bytes == 8 * (1 + sum(2 * (j + 1) for j in range(1, m + 1)))
+        with comm.trace() as sent:
+            gmres(lambda x: d * x, d, rtol=1e-14, restart=m, maxiter=1)
+        assert sent.bytes == 8 * (2 + sum(2 * (j + 1) for j in range(1, m + 1)) + 1)
+        with comm.trace() as sent:
+            cg(lambda x: d * x, d, rtol=1e-14, maxiter=m)
+        assert (sent.calls, sent.bytes) == (m + 1, 8 * (2 * (m + 1) + 1))
+
+    spmd(3, run)
+
+
 def test_replicated_systems_send_nothing():
     a, b, _ = problem("indefinite", "float64")
 

@@ -36,9 +36,9 @@ def place(a, split, p, comm):
     [(1, "float32"), (2, "complex128"), (3, "float32"), (3, "complex64"), (4, "float64"), (5, "complex128")],
 )
 def test_both_ends(p, dtype):
-    a, x0 = hermitian(dtype, high=400.0), start(dtype)
+    a, x0 = hermitian(dtype), start(dtype)
     exact = np.linalg.eigvalsh(a)
-    tol = 1e-2 if np.finfo(dtype).eps > 1e-10 else 1e-9
+    tol = 1e-3 if np.finfo(dtype).eps > 1e-10 else 1e-9
 
     def run(comm):
         for split in (None, 0, 1):
@@ -49,7 +49,7 @@ def test_both_ends(p, dtype):
                 assert values.dtype is ht.types.to_real(v.dtype)
                 s, u = whole(values), whole(v)
                 expected = exact[::-1][:K] if largest else exact[:K]
-                np.testing.assert_allclose(s, expected, rtol=0, atol=50 * np.finfo(dtype).eps * 400)
+                np.testing.assert_allclose(s, expected, rtol=0, atol=50 * np.finfo(dtype).eps * 40)
                 assert np.abs(u.conj().T @ u - np.eye(K)).max() <= 30 * np.finfo(dtype).eps
                 assert np.linalg.norm(a @ u - u * s, axis=0).max() <= 1.5 * tol
                 np.testing.assert_array_equal(whole(X), x0)
