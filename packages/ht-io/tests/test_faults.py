@@ -112,10 +112,16 @@ def test_data_beyond_the_end_is_not_zeros(tmp_path):
 def test_length_of_the_file_is_checked(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"0" * 1000)
     data = SimpleNamespace(get_offset=lambda: 600, get_storage_size=lambda: 400)
-    check_complete(SimpleNamespace(id=data, name="/x"), str(tmp_path / "x.h5"), "load")
+    check_complete(
+        SimpleNamespace(id=data, name="/x", is_virtual=False, external=None), str(tmp_path / "x.h5"), "load"
+    )
     data.get_storage_size = lambda: 401
     with pytest.raises(OSError, match="ends within '/x'"):
-        check_complete(SimpleNamespace(id=data, name="/x"), str(tmp_path / "x.h5"), "load")
+        check_complete(
+            SimpleNamespace(id=data, name="/x", is_virtual=False, external=None),
+            str(tmp_path / "x.h5"),
+            "load",
+        )
 
 
 def test_damaged_chunk_on_one_rank(tmp_path):

@@ -60,7 +60,11 @@ def test_parts_of_ranks_make_up_the_selection(shape, p, split, data):
         (True, "integers, slices"),
         ("all", "integers, slices"),
         ((None, None, None), "at most 2 entries"),
-        ([0, 1], "integers, slices"),
+        ([0, 1.5], "lists of integers"),
+        ([[0, 1]], "1-D lists"),
+        ([0, -6], "must be in"),
+        ([True, False], "5 bools"),
+        (([0], [1]), "at most one list"),
     ],
 )
 def test_bad_slices(slices, text):

@@ -8,19 +8,22 @@ the same data set.
 from __future__ import annotations
 
 import errno
+import itertools
+import math
 import os
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
 import torch
-from ht_comm import Communicator, get_comm
-from ht_core import DNDarray, Layout, types
-from ht_core.devices import sanitize_device
-from ht_core.layout import normalize_axis
+from ht_comm import Communicator
+from ht_core import DNDarray, types
 
-from .selection import Selection, plan_blocks, plan_selection
-from .storage import check_cast, empty, file_type, host_view, stored_dtype
+from .loading import check_readable, fill_by_blocks, load_source
+from .selection import BLOCK_BYTES, Selection, plan_blocks
+from .slabs import Slab, read_slab
+from .storage import file_type, host_view, stored_dtype
 
 _LISTED = 20  # data sets named in an error
 
@@ -49,9 +52,10 @@ def load_hdf5(
     split : int, optional
         Axis of the result along which it is distributed, evenly by *selected* rows; None: every rank reads
         all of it.
-    slices : int, slice, Ellipsis, None or tuple of these, optional
-        Part to read, as in basic indexing with positive steps; None stands for a whole axis. Nothing else is
-        read.
+    slices : int, slice, Ellipsis, None, list of int or tuple of these, optional
+        Part to read, as in basic indexing with positive steps; None stands for a whole axis. One axis may be
+        selected by a list or 1-D array of integers, in any order, or of bools. Nothing else is read; of
+        chunks, those that hold some of it.
     device : device, optional
         Where the result lives; the current default device if not given.
     comm : Communicator, optional
@@ -88,89 +92,111 @@ def load_hdf5(
     >>> ht_io.load_hdf5("ones.h5", "values", split=0, slices=slice(2, None)).shape
     (4, 2)
     """
-    comm = get_comm() if comm is None else comm
-    error, local, layout, seen = None, None, None, None
-    try:
-        local, layout, seen = _read(path, dataset, dtype, split, slices, device, comm)
-    except Exception as failure:
-        error = failure
-    _agree_same(comm, seen, error)
-    return DNDarray(local, layout, comm)
-
-
-def _read(
-    path: object,
-    dataset: object,
-    dtype: object,
-    split: object,
-    slices: object,
-    device: object,
-    comm: Communicator,
-) -> tuple[torch.Tensor, Layout, str]:
-    target = None if dtype is None else types.canonical(dtype)
-    place = sanitize_device(device).torch_device
     if not isinstance(dataset, str):
         raise TypeError(f"load_hdf5: dataset must be a string, got {dataset!r}")
-    with open_to_read(path, "load_hdf5") as file:
-        source = find_dataset(file, dataset, "load_hdf5")
-        stored = stored_dtype(source, "load_hdf5")
-        target = stored if target is None else target
-        check_cast(stored, target, "load_hdf5")
-        selection = plan_selection(source.shape, slices)
-        shape = selection.shape
-        if split is not None:
-            split = normalize_axis(split, len(shape), "load_hdf5", "split")
-        layout = Layout.even(shape, split, comm.size)
-        check_complete(source, os.fspath(path), "load_hdf5")
-        local = empty(layout.lshape(comm.rank), target.torch, place)
-        read_into(source, selection.part(layout.box(comm.rank)), local, stored)
-    return (
-        local,
-        layout,
-        f"{dataset!r} of shape {source_shape(selection)}, dtype {stored}, result {layout}, {target}",
+    return load_source(
+        lambda: open_dataset(path, dataset, "load_hdf5"),
+        op="load_hdf5",
+        dtype=dtype,
+        split=split,
+        slices=slices,
+        device=device,
+        comm=comm,
     )
 
 
-def source_shape(selection: Selection) -> str:
-    """Return the selection as text, for comparison between ranks."""
-    return f"{selection.counts} from {selection.starts} by {selection.steps}"
+@contextmanager
+def open_dataset(path: object, dataset: str, op: str) -> Iterator[HDF5Source]:
+    """Open a data set for reading, as a source."""
+    with open_to_read(path, op) as file:
+        yield HDF5Source(find_dataset(file, dataset, op), op)
 
 
-def _agree_same(comm: Communicator, seen: str | None, error: Exception | None) -> None:
-    """Raise the same error on all ranks if one failed or if ranks saw different things. One message when all
-    is well.
-    """
-    mark = 0 if seen is None else zlib.crc32(seen.encode())
-    failed, most, least = comm.allreduce(
-        np.array([error is not None, mark, -mark], dtype=np.int64), "max"
-    ).tolist()
-    if not failed and most == -least:
-        return
-    if not failed:
-        error = OSError(
-            errno.EINVAL,
-            "load_hdf5: path and arguments must mean the same on every rank: ranks see different things, "
-            f"this one {seen}; put the file where all nodes share it",
-        )
-    comm.agree(error)
+class HDF5Source:
+    """A data set of an open file (see `ht_io.loading`)."""
+
+    def __init__(self, dataset: h5py.Dataset, op: str) -> None:
+        self._dataset, self._op = dataset, op
+        self.dtype = stored_dtype(dataset, op)
+        self.shape = dataset.shape
+        self.name = dataset.name
+        check_complete(dataset, os.fspath(dataset.file.filename), op)
+
+    def read_into(self, part: Selection, out: torch.Tensor) -> None:
+        """Read `part` into `out`, a contiguous tensor with as many elements, casting and staging in blocks."""
+        # A chunk is decompressed once per visit: blocks of whole chunks of rows visit each once (if the part
+        # begins at one).
+        chunks = self._dataset.chunks
+        multiple = chunks[0] if chunks and part.steps[0] == 1 and part.listed is None else 1
+        fill_by_blocks(part, out, self.dtype, self._read, multiple)
+
+    def _read(self, part: Selection, out: torch.Tensor) -> None:
+        """Let HDF5 read straight into `out`; only the byte order may differ from the file's."""
+        if part.listed is not None:
+            self._read_listed(part, out)
+            return
+        dataset = self._dataset
+        if part.counts:
+            space = h5py.h5s.create_simple(part.counts)
+            where = dataset.id.get_space()
+            where.select_hyperslab(part.starts, part.counts, stride=part.steps)
+        else:
+            space = where = h5py.h5s.create(h5py.h5s.SCALAR)
+        try:
+            dataset.id.read(space, where, host_view(out), mtype=file_type(self.dtype))
+        except OSError as error:
+            text = f"{self._op}: path must be an undamaged file, got one that fails in {dataset.name!r} of"
+            raise OSError(error.errno or errno.EIO, f"{text} {dataset.file.filename!r} ({error})") from None
+
+    def _read_listed(self, part: Selection, out: torch.Tensor) -> None:
+        """Read listed indices: rows of a contiguous data set one by one, others through windows in which each
+        chunk is decompressed once.
+        """
+        dataset, axis = self._dataset, part.listed
+        offset = dataset.id.get_offset()
+        if offset is not None and axis == 0:
+            is_bfloat16 = self.dtype is types.bfloat16
+            kind = _bfloat16_as_integer(dataset) if is_bfloat16 else dataset.dtype
+            raw = out.view(torch.int16) if is_bfloat16 else out
+            handle = dataset.file.id.get_vfd_handle()
+            read_slab(handle, Slab.dense(offset, dataset.shape, kind), part, raw)
+            return
+        if axis == 0:
+            self._read_windows(part, out)
+            return
+        line = dataset.shape[axis] * math.prod(part.counts[1:]) // part.counts[axis] * self.dtype.itemsize
+        multiple = dataset.chunks[0] if dataset.chunks else 1
+        for low, high in plan_blocks(part.counts[0], line, multiple):
+            self._read_windows(part.rows(low, high), out[low:high])
+
+    def _read_windows(self, part: Selection, out: torch.Tensor) -> None:
+        """Read the range around the listed indices of each window of the axis, and take them from it."""
+        axis = part.listed
+        multiple = self._dataset.chunks[axis] if self._dataset.chunks else 1
+        line = part.size // part.counts[axis] * self.dtype.itemsize
+        window = max(BLOCK_BYTES // max(line, 1) // multiple, 1) * multiple
+        order = np.argsort(part.indices, kind="stable")
+        indices = part.indices[order]
+        edges = [0, *(1 + np.flatnonzero(np.diff(indices // window))).tolist(), len(indices)]
+        target = np.moveaxis(host_view(out), axis, 0)
+        for first, last in itertools.pairwise(edges):
+            low, high = int(indices[first]), int(indices[last - 1]) + 1
+            hull = part.hull(low, high)
+            scratch = torch.empty(hull.counts, dtype=self.dtype.torch)
+            self._read(hull, scratch)
+            target[order[first:last]] = np.moveaxis(host_view(scratch), axis, 0)[indices[first:last] - low]
+
+
+def _bfloat16_as_integer(dataset: h5py.Dataset) -> np.dtype:
+    is_big = dataset.id.get_type().get_order() == h5py.h5t.ORDER_BE
+    return np.dtype(">i2" if is_big else "<i2")
 
 
 def open_to_read(path: object, op: str) -> h5py.File:
     """Open an HDF5 file for reading, with errors that say what is wrong."""
-    name = os.fspath(path)  # TypeError if this is no path
-    try:
-        os.stat(name)
-    except OSError as error:
-        text = f"{op}: path must be an existing, readable file, got {name!r}"
-        raise type(error)(error.errno, text) from None
-    if os.path.isdir(name):
-        raise IsADirectoryError(errno.EISDIR, f"{op}: path must be a file, got the directory {name!r}")
+    name = check_readable(path, op)
     try:
         return h5py.File(name, "r")
-    except PermissionError:
-        raise PermissionError(
-            errno.EACCES, f"{op}: path must be readable by this user, got {name!r}"
-        ) from None
     except OSError as error:
         number = error.errno or errno.EIO
         raise OSError(number, f"{op}: path must be a complete HDF5 file, got {name!r} ({error})") from None
@@ -202,53 +228,25 @@ def _collect(names: list[str], key: str, item: object) -> bool | None:
 
 
 def check_complete(dataset: h5py.Dataset, path: str, op: str) -> None:
-    """Raise if the file ends before the data does: HDF5 itself would fill the rest with zeros."""
+    """Raise if data is missing that HDF5 itself would take for zeros or fill values: a file that ends before the
+    data does, and the other files of virtual and external data sets.
+    """
     offset = dataset.id.get_offset()
     if offset is not None and os.path.getsize(path) < offset + dataset.id.get_storage_size():
         raise OSError(
             errno.EIO, f"{op}: path must be a complete file, got {path!r}, which ends within {dataset.name!r}"
         )
-
-
-def read_into(dataset: h5py.Dataset, part: Selection, out: torch.Tensor, stored: types.dtype) -> None:
-    """Read `part` of `dataset` into `out`, a contiguous tensor with as many elements, casting and staging in
-    blocks.
-    """
-    if part.size == 0:
-        return
-    out = out.view(part.counts)
-    if out.dtype is stored.torch and out.device.type == "cpu":
-        _read_part(dataset, part, out, stored)
-        return
-    if not part.counts:
-        scratch = torch.empty((), dtype=stored.torch)
-        _read_part(dataset, part, scratch, stored)
-        out.copy_(scratch)
-        return
-    row_bytes = part.size // part.counts[0] * stored.itemsize
-    # A chunk is decompressed once per visit: blocks of whole chunks of rows visit each once (if the part
-    # begins at one).
-    multiple = dataset.chunks[0] if dataset.chunks and part.steps[0] == 1 else 1
-    scratch = None
-    for start, stop in plan_blocks(part.counts[0], row_bytes, multiple):
-        if scratch is None:
-            scratch = torch.empty((stop - start, *part.counts[1:]), dtype=stored.torch)
-        block = scratch[: stop - start]
-        _read_part(dataset, part.rows(start, stop), block, stored)
-        out[start:stop].copy_(block)
-
-
-def _read_part(dataset: h5py.Dataset, part: Selection, out: torch.Tensor, stored: types.dtype) -> None:
-    """Let HDF5 read straight into `out`; only the byte order may differ from the file's."""
-    if not part.counts:
-        space = h5py.h5s.create(h5py.h5s.SCALAR)
-        dataset.id.read(space, space, host_view(out), mtype=file_type(stored))
-        return
-    where = dataset.id.get_space()
-    where.select_hyperslab(part.starts, part.counts, stride=part.steps)
-    try:
-        dataset.id.read(h5py.h5s.create_simple(part.counts), where, host_view(out), mtype=file_type(stored))
-    except OSError as error:
-        where = f"{dataset.name!r} of {dataset.file.filename!r}"
-        text = f"load_hdf5: path must be an undamaged file, got one that fails in {where} ({error})"
-        raise OSError(error.errno or errno.EIO, text) from None
+    needed: dict[str, int] = {}
+    if dataset.is_virtual:
+        names = [source.file_name for source in dataset.virtual_sources()]
+        needed = {name: 0 for name in names if name != "." and "%" not in name}  # "%b": as many as there are
+    for name, start, size in dataset.external or ():
+        end = 0 if size == h5py.h5f.UNLIMITED else start + size
+        needed[name] = max(end, needed.get(name, 0))
+    folder = os.path.dirname(os.path.abspath(path))
+    for name, end in needed.items():
+        found = next((p for p in (os.path.join(folder, name), name) if os.path.exists(p)), None)
+        if found is None or os.path.getsize(found) < end:
+            what = "is missing" if found is None else "is too short"
+            text = f"{op}: path must be a file whose sources are all there, got {path!r}: {name!r}"
+            raise OSError(errno.ENOENT, f"{text}, of which {dataset.name!r} is made, {what}")

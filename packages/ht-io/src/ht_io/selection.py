@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+import torch
 from ht_core.errors import LayoutError
 from ht_core.layout import Box
 
@@ -15,7 +18,7 @@ BLOCK_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A rectangular selection with steps of a stored array.
+    """A rectangular selection with steps of a stored array; along one axis it may be a list of indices.
 
     Attributes
     ----------
@@ -23,12 +26,18 @@ class Selection:
         First index, number of indices and distance between them, per stored axis.
     dropped : tuple of int
         Stored axes selected by an integer; they are not axes of the result.
+    listed : int or None
+        The axis whose indices are `indices`; its start is 0 and its step 1.
+    indices : numpy.ndarray or None
+        Those indices, int64 and not negative, in the order of the result; they may repeat.
     """
 
     starts: tuple[int, ...]
     counts: tuple[int, ...]
     steps: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    listed: int | None = None
+    indices: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,24 +53,44 @@ class Selection:
         """Return the selection of `box`, the index range of a part of the *selected* array.
 
         >>> plan_selection((10, 4), (slice(1, None, 3), 2)).part(((1, 3),))
-        Selection(starts=(4, 2), counts=(2, 1), steps=(3, 1), dropped=(1,))
+        Selection(starts=(4, 2), counts=(2, 1), steps=(3, 1), dropped=(1,), listed=None)
         """
         ranges = iter(box)
-        starts, counts = [], []
-        for axis, (start, count, step) in enumerate(zip(self.starts, self.counts, self.steps)):
-            low, high = (0, count) if axis in self.dropped else next(ranges)
-            starts.append(start + low * step)
-            counts.append(high - low)
-        return Selection(tuple(starts), tuple(counts), self.steps, self.dropped)
+        part = self
+        for axis in range(len(self.counts)):
+            if axis not in self.dropped:
+                part = part.along(axis, *next(ranges))
+        return part
+
+    def along(self, axis: int, low: int, high: int) -> Selection:
+        """Return the selection of indices [low, high) of the stored axis `axis`, counted in this selection."""
+        counts = (*self.counts[:axis], high - low, *self.counts[axis + 1 :])
+        if axis == self.listed:
+            return replace(self, counts=counts, indices=self.indices[low:high])
+        start = self.starts[axis] + low * self.steps[axis]
+        return replace(self, starts=(*self.starts[:axis], start, *self.starts[axis + 1 :]), counts=counts)
 
     def rows(self, low: int, high: int) -> Selection:
         """Return the selection of indices [low, high) of the first stored axis."""
-        return Selection(
-            (self.starts[0] + low * self.steps[0], *self.starts[1:]),
-            (high - low, *self.counts[1:]),
-            self.steps,
-            self.dropped,
+        return self.along(0, low, high)
+
+    def hull(self, low: int, high: int) -> Selection:
+        """Return the plain selection of all indices [low, high) of the listed axis."""
+        axis = self.listed
+        return replace(
+            self,
+            starts=(*self.starts[:axis], low, *self.starts[axis + 1 :]),
+            counts=(*self.counts[:axis], high - low, *self.counts[axis + 1 :]),
+            listed=None,
+            indices=None,
         )
+
+    def describe(self) -> str:
+        """Return the selection as text that differs where selections do."""
+        text = f"{self.counts} from {self.starts} by {self.steps} without {self.dropped}"
+        if self.listed is None:
+            return text
+        return f"{text}, list {zlib.crc32(self.indices.tobytes())} along {self.listed}"
 
 
 def plan_selection(shape: tuple[int, ...], slices: object, op: str = "load_hdf5") -> Selection:
@@ -70,19 +99,23 @@ def plan_selection(shape: tuple[int, ...], slices: object, op: str = "load_hdf5"
     Parameters
     ----------
     shape : tuple of int
-    slices : None, int, slice, Ellipsis or tuple of these
+    slices : None, int, slice, Ellipsis, list of int or tuple of these
         As in basic indexing, with positive steps. None (also as an entry) means the whole axis, trailing
-        axes may be left out, an integer removes its axis.
+        axes may be left out, an integer removes its axis. For one axis it may be a list or 1-D array of
+        integers (any order, repetitions, negative ones) or of one bool per index.
 
     Raises
     ------
     LayoutError
-        If there are too many entries, an integer is out of range or a step is not positive.
+        If there are too many entries, an integer is out of range, a step is not positive or there are two
+        lists.
 
     Examples
     --------
     >>> plan_selection((10, 4), slice(2, 8)).shape
     (6, 4)
+    >>> plan_selection((10, 4), ([7, 0, -1], slice(2))).shape
+    (3, 2)
     """
     entries = () if slices is None else slices if isinstance(slices, tuple) else (slices,)
     if any(e is Ellipsis for e in entries):
@@ -94,15 +127,46 @@ def plan_selection(shape: tuple[int, ...], slices: object, op: str = "load_hdf5"
             f"{op}: slices must have at most {len(shape)} entries for shape {shape}, got {len(entries)}"
         )
     entries = (*entries, *(None,) * (len(shape) - len(entries)))
+    lists = [
+        axis for axis, entry in enumerate(entries) if isinstance(entry, (list, np.ndarray, torch.Tensor))
+    ]
+    if len(lists) > 1:
+        raise LayoutError(f"{op}: slices must hold at most one list of indices, got them for axes {lists}")
+    indices = None
     starts, counts, steps, dropped = [], [], [], []
     for axis, (entry, extent) in enumerate(zip(entries, shape)):
-        start, count, step = _axis_range(entry, extent, axis, op)
+        if axis in lists:
+            indices = _axis_list(entry, extent, axis, op)
+            start, count, step = 0, len(indices), 1
+        else:
+            start, count, step = _axis_range(entry, extent, axis, op)
         starts.append(start)
         counts.append(count)
         steps.append(step)
-        if entry is not None and not isinstance(entry, slice):
+        if entry is not None and not isinstance(entry, slice) and axis not in lists:
             dropped.append(axis)
-    return Selection(tuple(starts), tuple(counts), tuple(steps), tuple(dropped))
+    listed = lists[0] if lists else None
+    return Selection(tuple(starts), tuple(counts), tuple(steps), tuple(dropped), listed, indices)
+
+
+def _axis_list(entry: object, extent: int, axis: int, op: str) -> np.ndarray:
+    found = np.asarray(entry)
+    if found.ndim != 1 or (found.dtype.kind not in "biu" and found.size):
+        what = f"{found.ndim}-D of {found.dtype}"
+        raise LayoutError(
+            f"{op}: slices must hold 1-D lists of integers or bools, got {what} for axis {axis}"
+        )
+    if found.dtype.kind == "b":
+        if len(found) != extent:
+            raise LayoutError(f"{op}: slices must hold {extent} bools for axis {axis}, got {len(found)}")
+        return np.flatnonzero(found).astype(np.int64)
+    found = found.astype(np.int64)
+    wrong = found[(found < -extent) | (found >= extent)]
+    if len(wrong):
+        raise LayoutError(
+            f"{op}: slices must be in [{-extent}, {extent}) along axis {axis}, got {int(wrong[0])}"
+        )
+    return np.where(found < 0, found + extent, found)
 
 
 def _axis_range(entry: object, extent: int, axis: int, op: str) -> tuple[int, int, int]:
