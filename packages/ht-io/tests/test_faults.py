@@ -20,7 +20,7 @@ import torch
 from ht_comm import spmd
 from ht_comm.pytest_group import find_launcher
 from ht_core.errors import DTypeError, LayoutError
-from ht_io import chunked, hdf5_write, load, load_hdf5, raw, save, save_hdf5, turns
+from ht_io import chunked, load, load_hdf5, raw, save, save_hdf5, saving, turns
 from ht_io.hdf5_read import check_complete
 from io_arrays import distribute, make_global, same
 
@@ -303,14 +303,14 @@ def pretend_small(monkeypatch, size):
 def test_full_disk_as_pretended(tmp_path, monkeypatch):
     pretend_small(monkeypatch, 1 << 20)
     check_full_disk(tmp_path)
-    monkeypatch.setattr(hdf5_write, "check_space", lambda *args: None)
+    monkeypatch.setattr(saving, "check_space", lambda *args: None)
     check_full_disk(tmp_path)
 
 
 @pytest.mark.parametrize("is_checked", [True, False], ids=["checked first", "met while writing"])
 def test_full_disk(small_disk, monkeypatch, is_checked):
     if not is_checked:
-        monkeypatch.setattr(hdf5_write, "check_space", lambda *args: None)
+        monkeypatch.setattr(saving, "check_space", lambda *args: None)
     check_full_disk(small_disk)
 
 

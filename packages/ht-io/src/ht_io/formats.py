@@ -1,7 +1,9 @@
 """`load` and `save` by the suffix of the file name, through a table of formats that packages can extend.
 
 A package adds a format by an entry point of the group ``ht_io.formats`` whose name is the suffix without its
-dot and whose object is a :class:`Format`; it is imported when a file with that suffix is first met.
+dot and whose object is a :class:`Format`; it is imported when a file with that suffix is first met. A format of this
+package is a row of ``FORMATS``. How its two functions are written: :mod:`ht_io.loading` for reading,
+:mod:`ht_io.saving` for writing; :mod:`ht_io.slabs` and :mod:`ht_io.raw` move plain bytes.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from ht_comm import Communicator, get_comm
 from ht_core import DNDarray, Layout, array, types
@@ -22,7 +23,7 @@ SMALL_RANGE = 64 << 10
 #: Replicated arrays up to this size are written by rank 0 alone.
 SMALL_ARRAY = 1 << 20
 
-Method = Literal["none", "raw", "chunks", "turns"]
+Method = Literal["none", "raw", "chunks", "turns", "mpio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,18 @@ class Item:
         Element type on disk.
     method : str
         "raw": byte ranges of a contiguous data set; "chunks": compressed by all, stored by rank 0; "turns":
-        each rank through h5py in turn (any filter); "none": no elements.
+        each rank through h5py in turn (any filter); "mpio": by parallel HDF5; "none": no elements.
     chunks, level, compression, attrs
         Chunk shape or None; gzip level or None; what h5py is given for "turns"; attributes.
     is_scalar : bool
         0-d on disk, although `local` and `layout` have an axis of length 1.
+    maxshape, fill, dims
+        Extents up to which it may grow, fill value (an array of one element of the type on disk), names of
+        the axes; or None.
+    swapped : bool
+        The bytes on disk are big-endian and those in memory are not.
+    record : int
+        Bytes from one index of axis 0 to the next on disk, if they do not follow each other; 0 if they do.
     """
 
     name: str
@@ -58,6 +66,11 @@ class Item:
     compression: object
     attrs: Mapping[str, object]
     is_scalar: bool = False
+    maxshape: tuple[int | None, ...] | None = None
+    fill: np.ndarray | None = None
+    dims: tuple[str | None, ...] | None = None
+    swapped: bool = False
+    record: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -66,14 +79,26 @@ class Item:
 
     def signature(self) -> str:
         """Return the facts that must be equal on all ranks, as text."""
-        return f"{self.name} {self.layout} {self.dtype} {self.method} {self.chunks} {self.level}"
+        return f"{self.name} {self.layout} {self.dtype} {self.method} {self.chunks} {self.level} {self.dims}"
 
 
 def plan_items(
-    x: object, dataset: object, dtype: object, chunks: object, compression: object, attrs: object, op: str
+    x: object,
+    dataset: object,
+    dtype: object,
+    chunks: object,
+    compression: object,
+    attrs: object,
+    op: str,
+    *,
+    maxshape: object = None,
+    fill: object = None,
+    dims: object = None,
 ) -> tuple[list[Item], Communicator]:
     """Return the data sets that a call means and the communicator that writes them; all errors of arguments
     are raised here.
+
+    `maxshape` may be a function from (name, shape) to the tuple or None.
     """
     if isinstance(x, Mapping):
         if dataset is not None:
@@ -81,27 +106,65 @@ def plan_items(
                 f"{op}: dataset must not be given with a mapping, whose keys are the names, got {dataset!r}"
             )
         arrays = dict(x)
-        attributes = {} if attrs is None else attrs
-        unknown = [key for key in attributes if key not in arrays]
-        if unknown:
-            raise KeyError(
-                f"{op}: attrs must be a mapping from the names of x to attributes, got {unknown[0]!r}"
-            )
+        attributes, axes = ({} if given is None else given for given in (attrs, dims))
+        for what, given in (("attrs", attributes), ("dims", axes)):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"{op}: {what} must be a mapping, as x is one, got {given!r}")
+            unknown = [key for key in given if key not in arrays]
+            if unknown:
+                raise KeyError(f"{op}: {what} must be a mapping from the names of x, got {unknown[0]!r}")
     else:
         if dataset is None:
             raise TypeError(f"{op}: dataset must be a name (or x a mapping from names to arrays), got None")
-        arrays, attributes = {dataset: x}, {dataset: {} if attrs is None else attrs}
+        arrays, attributes, axes = {dataset: x}, {dataset: {} if attrs is None else attrs}, {dataset: dims}
     names = [_check_name(name, op) for name in arrays]
     _check_tree(names, op)
     comm = _common_comm(arrays.values(), op)
     target = None if dtype is None else types.canonical(dtype)
-    items = [
-        _plan_item(
-            name, _as_array(value, comm, op, key), target, chunks, compression, attributes.get(key, {}), op
-        )
-        for name, (key, value) in zip(names, arrays.items())
-    ]
+    items = []
+    for name, (key, value) in zip(names, arrays.items()):
+        found = _as_array(value, comm, op, key)
+        limits = maxshape(name, found.shape) if callable(maxshape) else maxshape
+        limits = _check_maxshape(limits, found.shape, op)
+        cut = True if chunks is None and limits is not None else chunks
+        item = _plan_item(name, found, target, cut, compression, attributes.get(key, {}), op, limits)
+        item = replace(item, fill=_check_fill(fill, item.dtype, op))
+        items.append(replace(item, dims=_check_dims(axes.get(key), found.ndim, op)))
     return items, comm
+
+
+def _check_maxshape(limits: object, shape: tuple[int, ...], op: str) -> tuple[int | None, ...] | None:
+    if limits is None:
+        return None
+    good = isinstance(limits, (tuple, list)) and len(limits) == len(shape) and shape
+    if not good or any(
+        n is not None and (not hasattr(n, "__index__") or n < m) for n, m in zip(limits, shape)
+    ):
+        raise ValueError(
+            f"{op}: maxshape must be None or at least the extent for each axis of {shape}, got {limits!r}"
+        )
+    return tuple(None if n is None else int(n) for n in limits)
+
+
+def _check_fill(fill: object, dtype: types.dtype, op: str) -> np.ndarray | None:
+    if fill is None:
+        return None
+    if dtype is types.bfloat16:
+        raise ValueError(f"{op}: fillvalue must be None for bfloat16, got {fill!r}")
+    try:
+        return np.array(fill, dtype=dtype.numpy).reshape(())
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{op}: fillvalue must be a number of type {dtype}, got {fill!r} ({error})") from None
+
+
+def _check_dims(dims: object, ndim: int, op: str) -> tuple[str | None, ...] | None:
+    if dims is None:
+        return None
+    dims = (dims,) if isinstance(dims, str) else dims
+    good = isinstance(dims, (tuple, list)) and len(dims) == ndim
+    if not good or not all(name is None or isinstance(name, str) for name in dims):
+        raise ValueError(f"{op}: dims must be one name or None per axis, {ndim} here, got {dims!r}")
+    return tuple(dims)
 
 
 def _check_name(name: object, op: str) -> str:
@@ -152,6 +215,7 @@ def _plan_item(
     compression: object,
     attrs: object,
     op: str,
+    maxshape: tuple[int | None, ...] | None = None,
 ) -> Item:
     stored = types.of(x.larray)
     target = stored if target is None else target
@@ -161,13 +225,16 @@ def _plan_item(
     local, layout = x.larray.detach(), x.layout
     shape = layout.shape
     compression, level, by_turns = _plan_filter(compression, op)
-    chunks = _check_chunks(chunks, compression is not None, shape, target.itemsize, op)
+    if maxshape is not None and 0 in shape:
+        chunks = plan_chunks(tuple(max(n, 1) for n in shape), target.itemsize)  # it may grow: no other layout
+    else:
+        chunks = _check_chunks(chunks, compression is not None, shape, target.itemsize, op)
     method: Method = "raw" if chunks is None else "turns" if by_turns else "chunks"
     if layout.size == 0:
-        method, chunks = "none", None
+        method, chunks = "none", chunks if maxshape is not None else None
     if layout.split is None:
         local, layout = _share_rows(local, layout, target, x.comm, chunks[0] if chunks else 1)
-    return Item(name, local, layout, target, method, chunks, level, compression, attrs, is_scalar=not shape)
+    return Item(name, local, layout, target, method, chunks, level, compression, attrs, not shape, maxshape)
 
 
 def _plan_filter(compression: object, op: str) -> tuple[object, int | None, bool]:

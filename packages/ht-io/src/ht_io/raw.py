@@ -11,7 +11,7 @@ from ht_core import Layout
 from .plan_write import SMALL_RANGE, Item
 from .replace import write_all
 from .selection import Ranges, plan_blocks, plan_ranges
-from .storage import byte_view
+from .storage import byte_view, host_view
 
 #: Bytes per rank of one step of moving columns to rows.
 _PASS_BYTES = 32 << 20
@@ -68,7 +68,8 @@ def _write_part(
         return None
     stop = start + local.shape[axis]
     try:
-        if local.dtype is item.dtype.torch and local.device.type == "cpu" and _is_plain(local):
+        is_same = local.dtype is item.dtype.torch and local.device.type == "cpu" and not item.swapped
+        if is_same and _is_plain(local) and not item.record:
             _write_ranges(handle, offset, plan_ranges(shape, axis, start, stop), local, item.dtype.itemsize)
             return None
         scratch = None
@@ -78,16 +79,32 @@ def _write_part(
             block = scratch[: high - low].copy_(
                 local[low:high]
             )  # gathers strides, casts, fetches from the device
+            if item.swapped:
+                host_view(block).byteswap(inplace=True)
+            if item.record:
+                _write_records(handle, offset, item, block, axis, start, low)
+                continue
             _write_ranges(
                 handle, offset, plan_ranges(shape, axis, start, stop, (low, high)), block, item.dtype.itemsize
             )
     except OSError as error:
         return OSError(
-            error.errno, f"save_hdf5: path must be on a file system that takes the data: {error.strerror}"
+            error.errno, f"save: path must be on a file system that takes the data: {error.strerror}"
         )
     except Exception as error:
         return error
     return None
+
+
+def _write_records(
+    handle: int, offset: int, item: Item, block: torch.Tensor, axis: int, start: int, low: int
+) -> None:
+    """Write rows that other arrays' rows lie between: each is a range, or ranges, of its own."""
+    shape = (1, *item.layout.shape[1:])
+    first = low + start if axis == 0 else low
+    for index, row in enumerate(block):
+        one = plan_ranges(shape, axis, *((0, 1) if axis == 0 else (start, start + block.shape[axis])))
+        _write_ranges(handle, offset + (first + index) * item.record, one, row, item.dtype.itemsize)
 
 
 def _is_plain(local: torch.Tensor) -> bool:
