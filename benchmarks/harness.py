@@ -36,6 +36,8 @@ from typing import Any
 
 RANKS = 2
 PEER_THREADS = 2
+#: Name under which the speed of the machine stands among the results.
+MACHINE = "machine"
 TIMEOUT = 900.0
 
 Run = Callable[[], Any]
@@ -76,6 +78,8 @@ class Case:
     over_us : instead of the two: microseconds that `single` may cost more than the fastest peer.
     prepare : called once with the data folder before anything runs.
     reps : repetitions per round (fewer where they would take longer than a second and a half).
+    flops, traffic : float32 operations, and bytes read and written, that nobody can do without. With the speed of a
+        float32 matrix product and of a copy, measured in the same run, they give a floor of the time.
     """
 
     name: str
@@ -90,6 +94,8 @@ class Case:
     over_us: float | None = None
     prepare: Callable[[Path], None] | None = None
     reps: int = 15
+    flops: float | None = None
+    traffic: float | None = None
 
     def setup(self, contender: str) -> dict[str, Setup]:
         """Name in the results -> set-up function, for one contender."""
@@ -166,8 +172,21 @@ def _work(cases: list[Case], contender: str, data: Path, out: Path) -> None:
                 print(f"{case.name}: {name}: {error!r}", file=sys.stderr)
                 continue
             results.setdefault(case.name, {})[name] = seconds
+    if contender == "peers" and any(case.flops or case.traffic for case in cases):
+        results[MACHINE] = measure_machine()
     if world is None or world.rank == 0:
         out.write_text(json.dumps(results))
+
+
+def measure_machine() -> dict[str, float]:
+    """Operations and bytes per second of a float32 product and of a copy at their best, with the peers' threads."""
+    torch = importlib.import_module("torch")
+    x, y, line = torch.ones(1024, 1024), torch.empty(1024, 1024), torch.ones(2**25)
+    copied = torch.empty_like(line)
+    return {
+        "flops": 2 * 1024**3 / min(_time_once(lambda: torch.mm(x, x, out=y), None) for _ in range(30)),
+        "traffic": 2 * line.nbytes / min(_time_once(lambda: copied.copy_(line), None) for _ in range(10)),
+    }
 
 
 # ---------------------------------------------------------------------------------------------- driving
@@ -240,7 +259,7 @@ def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> dict[str
                 print(f"round {number + 1} of {args.rounds}: {contender}", file=sys.stderr)
                 for case, figures in _start(contender, script, args, work).items():
                     for name, seconds in figures.items():
-                        samples[case].setdefault(name, []).append(seconds)
+                        samples.setdefault(case, {}).setdefault(name, []).append(seconds)
     return {
         case: {name: statistics.median(values) for name, values in figures.items()}
         for case, figures in samples.items()
@@ -270,12 +289,31 @@ def _ratio(other: float | None, ours: float | None, target: float | None) -> str
     return f"{factor:.3g}x (target {target:g}x: {'yes' if factor >= target else '**no**'})"
 
 
+def floor(case: Case, machine: dict[str, float]) -> float:
+    """Seconds below which the machine cannot do a case; 0 where that is not known."""
+    return max((getattr(case, name) or 0.0) / speed for name, speed in machine.items()) if machine else 0.0
+
+
+def _mean_over_heat(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
+    """A line with the geometric mean of Heat's times over ours."""
+    pairs = [
+        (x["heat"], x["ours"])
+        for x in (results.get(c.name, {}) for c in cases)
+        if {"heat", "ours"} <= x.keys()
+    ]
+    if not pairs:
+        return ""
+    mean = statistics.geometric_mean(heat / ours for heat, ours in pairs)
+    return f"\nGeometric mean of Heat / ours over {len(pairs)} rows: {mean:.3g}"
+
+
 def table(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
     """Markdown table of the results: times, ratios, targets."""
+    machine = results.get(MACHINE, {})
     lines = [
         f"| operation | ours, {RANKS} ranks x 1 thread | Heat, the same | best of one process x "
-        f"{PEER_THREADS} threads | Heat / ours | best / ours |",
-        "|---|---|---|---|---|---|",
+        f"{PEER_THREADS} threads | Heat / ours | best / ours |{' ours / floor |' if machine else ''}",
+        f"|---|---|---|---|---|---|{'---|' if machine else ''}",
     ]
     for case in cases:
         figures = results.get(case.name, {})
@@ -294,6 +332,9 @@ def table(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
             f"| {_seconds(heat)} | {_seconds(best_time)}{f' {best}' if best else ''} "
             f"| {_ratio(heat, ours, case.heat_target)} | {against} |"
         )
+        if machine:
+            least = floor(case, machine)
+            lines[-1] += f" {ours / least:.3g} |" if ours and least else " – |"
     return "\n".join(lines)
 
 
@@ -323,3 +364,4 @@ def main(cases: list[Case], script: str) -> None:
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
     print(table(cases, results))
+    print(_mean_over_heat(cases, results))

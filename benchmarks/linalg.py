@@ -11,9 +11,13 @@ from collections.abc import Callable
 import numpy as np
 from harness import Case, Env, Run, main
 
-SIDE = 1000
-TALL_QR = (200_000, 64)
-HSVD = {"small": ((40_000, 64), 1e-2), "patches": ((250_000, 150), 2.5e-2)}
+SIDE = 3000
+TALL_QR = (1_000_000, 64)
+HSVD = {
+    "small": ((40_000, 64), 1e-2),
+    "patches": ((250_000, 150), 2.5e-2),
+    "large": ((2_000_000, 64), 1e-2),
+}
 Setup = Callable[[Env], Run]
 
 
@@ -63,7 +67,10 @@ def product_case(title: str, shape_a, shape_b, split_a, split_b) -> Case:
         spmd=product(shape_a, shape_b, split_a, split_b),
         peers=product_peers(shape_a, shape_b),
         heat_target=1,
+        peer_target=0.9,
         reps=10,
+        flops=2 * shape_a[0] * shape_a[1] * shape_b[1],
+        traffic=4 * (shape_a[0] * shape_a[1] + shape_b[0] * shape_b[1] + shape_a[0] * shape_b[1]),
     )
 
 
@@ -152,6 +159,8 @@ CASES = [
         heat_target=1,
         peer_target=1,
         reps=5,
+        flops=4 * TALL_QR[0] * TALL_QR[1] ** 2,
+        traffic=8 * TALL_QR[0] * TALL_QR[1],
     ),
     Case(
         "R of QR",
@@ -161,6 +170,8 @@ CASES = [
         heat_target=1,
         peer_target=1,
         reps=5,
+        flops=TALL_QR[0] * TALL_QR[1] ** 2,
+        traffic=4 * TALL_QR[0] * TALL_QR[1],
     ),
     *(
         Case(
@@ -168,9 +179,11 @@ CASES = [
             f"{shape[0]:,} x {shape[1]}",
             spmd=hsvd_spmd(size),
             peers={"NumPy Gram + eigh": hsvd_numpy(size), "scikit-learn": hsvd_sklearn(size)},
-            heat_target=10,
+            heat_target=15,
             peer_target=1,
             reps=5,
+            flops=2 * shape[0] * shape[1] ** 2,  # a symmetric Gram matrix, and about half of the columns of U
+            traffic=4 * shape[0] * shape[1] * 1.5,
         )
         for size, (shape, rtol) in HSVD.items()
     ),
