@@ -139,6 +139,24 @@ def test_nothing_is_gathered():
     spmd(p, run)
 
 
+@pytest.mark.parametrize("p", range(2, 9))
+def test_the_split_axis_is_exchanged_not_gathered(p):
+    """Three exchanges of the local part; through the chirp, for a prime, twelve at most of the padded length."""
+
+    def run(comm):
+        for n, bound in ((4096, 3 * 4096), (3600, 3 * 3600), (4099, 12 * 16384)):
+            x = ht.ones(n, split=0, dtype="complex128")
+            for function in (fft.fft, fft.ifft):
+                with comm.trace() as sent:
+                    result = function(x)
+                assert result.split == 0
+                assert {event.op for event in sent.events} <= {"redistribute", "exchange"}
+                assert sent.bytes * p <= bound * 16 * 1.05
+                assert result.larray.shape[0] <= -(-n // p)
+
+    spmd(p, run)
+
+
 @pytest.mark.parametrize("n", [1, 4, 7])
 def test_frequencies_and_shifts(n):
     a = np.arange(3.0 * n).reshape(3, n)

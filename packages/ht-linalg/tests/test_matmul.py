@@ -121,7 +121,7 @@ def test_every_rule_and_its_bytes(p):
             la, lb = (Layout.even(x.shape, s, p) for x, s in zip((a, b), axes))
             out = Layout.even((*a.shape[:-1], b.shape[-1]), split_out, p)
             plan = plan_matmul(la, lb, p)
-            plan = type(plan)(rule, la, lb, la, lb, out, out, (8, 8, 8), p)
+            plan = type(plan)(rule, la, lb, la, lb, out, out, out, (8, 8, 8), p)
             x, y = spread(a, la.split, la.counts, comm), spread(b, lb.split, lb.counts, comm)
             with comm.trace() as sent:
                 c = execute(plan, x.larray, y.larray, torch.float64, comm)

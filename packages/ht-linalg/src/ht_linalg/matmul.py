@@ -74,9 +74,11 @@ def matmul(a: DNDarray, b: DNDarray, *, out: DNDarray | None = None) -> DNDarray
     ========  ========  ===========================  ================================================
 
     The row taken is the cheapest by bytes and messages (:func:`ht_linalg.matmul_plan.plan_matmul`); an
-    operand of at most 2^18 elements may be replicated for the time of the product. Counts of the result along
-    its split are those of the operand it follows. A shared batch axis that is split needs no message. No rank
-    ever holds more of a result than its layout says, plus two panels.
+    operand of at most 2^18 elements may be replicated for the time of the product. Where it moves less, as for a
+    long `a` split along its columns and a small `b` split along its own, an operand is resplit first and the
+    result last, each once, and the product is formed in between. Counts of the result along its split are those
+    of the operand it follows. A shared batch axis that is split needs no message. No rank ever holds more of a
+    result than its layout says, plus two panels (plus its share of the result that is resplit).
 
     Raises
     ------
@@ -142,7 +144,7 @@ def _check_out(out: DNDarray, plan: MatmulPlan, dtype: torch.dtype) -> None:
 
 def _buffer(out: DNDarray | None, plan: MatmulPlan, sums: torch.dtype) -> torch.Tensor | None:
     """Return `out`'s memory with all axes of the product where the sums can be formed in it."""
-    if out is None or out.larray.dtype != sums or not out.larray.is_contiguous():
+    if out is None or out.larray.dtype != sums or not out.larray.is_contiguous() or plan.made is not plan.out:
         return None
     return out.larray.view(plan.out.lshape(out.comm.rank))
 
@@ -162,7 +164,8 @@ def execute(
         return _local(plan, a, b, dtype, comm, out)
     a = redistribute(a.reshape(plan.a_from.lshape(rank)), plan.a_from, plan.a, comm)
     b = redistribute(b.reshape(plan.b_from.lshape(rank)), plan.b_from, plan.b, comm)
-    return _KERNELS[plan.rule.kernel](plan, a, b, dtype, comm, out)
+    made = _KERNELS[plan.rule.kernel](plan, a, b, dtype, comm, out)
+    return redistribute(made, plan.made, plan.out, comm)
 
 
 # -- kernels -------------------------------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def _ring_sum(plan, a, b, dtype, comm, out):
     computes its own share of it, so that three blocks of C are the only scratch.
     """
     p, rank = comm.size, comm.rank
-    layout, axis = plan.out, plan.out.split
+    layout, axis = plan.made, plan.made.split
     sending, block = None, None
     for step in range(p):
         owner = (rank - 1 - step) % p
@@ -252,7 +255,7 @@ _KERNELS: dict[str, Callable[..., torch.Tensor]] = {
 
 def _result(plan, like, dtype, comm, out):
     """Return memory for this rank's part of C."""
-    return like.new_empty(plan.out.lshape(comm.rank), dtype=dtype) if out is None else out
+    return like.new_empty(plan.made.lshape(comm.rank), dtype=dtype) if out is None else out
 
 
 def _cut(x: torch.Tensor, axis: int | None, block: slice) -> torch.Tensor:

@@ -14,8 +14,8 @@ U     one, with extent 1  a batch axis that broadcasts; its operand is used whol
 
 An operand is described by the kind of its split axis (None when replicated). `DECLARED` says where the result
 lies; `RULES` holds one row per way of computing it; :func:`plan_matmul` prices every row that ends in the
-declared layout and takes the cheapest. The plan depends on shapes, splits, counts and item sizes only: all
-ranks choose alike.
+declared layout, or in another one from which the product is redistributed, and takes the cheapest. The plan
+depends on shapes, splits, counts and item sizes only: all ranks choose alike.
 
 This module knows nothing of tensors and communicators.
 """
@@ -100,6 +100,9 @@ class MatmulPlan:
     a, b : Layout
         Layouts the kernel reads; they differ from `a_from`, `b_from` where an operand is moved or sliced
         first.
+    made : Layout
+        Layout in which the kernel leaves the product: another one than `out` where computing there and
+        redistributing the product moves less than sending an operand round.
     out : Layout
         Layout of the product with all axes, before the axes of 1-D operands are dropped.
     result : Layout
@@ -114,6 +117,7 @@ class MatmulPlan:
     b_from: Layout
     a: Layout
     b: Layout
+    made: Layout
     out: Layout
     result: Layout
     itemsizes: tuple[int, int, int]
@@ -122,20 +126,18 @@ class MatmulPlan:
     @property
     def is_direct(self) -> bool:
         """True where every rank multiplies what it holds, and nothing is moved or cut."""
-        here = self.a is self.a_from and self.b is self.b_from
+        here = self.a is self.a_from and self.b is self.b_from and self.made is self.out
         return self.p == 1 or (here and self.rule.kernel == "local")
 
     def bytes(self, rank: int) -> int:
         """Return the bytes that `rank` contributes to messages."""
-        size_a, size_b, size_sum = self.itemsizes
         if self.p == 1:
             return 0
-        moved = 0
-        for source, target, size in ((self.a_from, self.a, size_a), (self.b_from, self.b, size_b)):
-            if source.split is not None and source is not target:
-                moved += plan_move(source, target, self.p).bytes(rank, size)
+        moved = sum(
+            plan_move(source, target, self.p).bytes(rank, size) for source, target, size in self._moves()
+        )
         if self.rule.kernel == "allreduce":
-            return moved + self.out.size * size_sum
+            return moved + self.out.size * self.itemsizes[2]
         layout, size = self._travelling()
         return moved + sum(math.prod(layout.lshape(r)) for r in self._sends(rank)) * size if layout else moved
 
@@ -144,9 +146,7 @@ class MatmulPlan:
         if self.p == 1:
             return 0
         layout, _ = self._travelling()
-        steps = int(self.rule.kernel == "allreduce")
-        for source, target in ((self.a_from, self.a), (self.b_from, self.b)):
-            steps += source.split is not None and source is not target
+        steps = int(self.rule.kernel == "allreduce") + len(self._moves())
         return steps + sum(0 not in layout.lshape(r) for r in self._sends(rank)) if layout else steps
 
     def cost(self) -> float:
@@ -154,13 +154,9 @@ class MatmulPlan:
         p, moved, steps = self.p, 0, 0
         if p == 1:
             return 0
-        for source, target, size in (
-            (self.a_from, self.a, self.itemsizes[0]),
-            (self.b_from, self.b, self.itemsizes[1]),
-        ):
-            if source.split is not None and source is not target:
-                moved += sum(moved_elements(source, target, rank, p) for rank in range(p)) / p * size
-                steps += 1
+        for source, target, size in self._moves():
+            moved += sum(moved_elements(source, target, rank, p) for rank in range(p)) / p * size
+            steps += 1
         if self.rule.kernel == "allreduce":
             return moved + self.out.size * self.itemsizes[2] + MESSAGE_BYTES * (steps + 1)
         layout, size = self._travelling()
@@ -168,10 +164,19 @@ class MatmulPlan:
             moved, steps = moved + layout.size * size * (p - 1) / p, steps + p - 1
         return moved + MESSAGE_BYTES * steps
 
+    def _moves(self) -> list[tuple[Layout, Layout, int]]:
+        """Return the redistributions before and after the kernel: from, to, bytes per element."""
+        pairs = ((self.a_from, self.a), (self.b_from, self.b), (self.made, self.out))
+        return [
+            (source, target, size)
+            for (source, target), size in zip(pairs, self.itemsizes)
+            if source.split is not None and source is not target
+        ]
+
     def _travelling(self) -> tuple[Layout | None, int]:
         """Return the layout whose blocks go round and the bytes per element."""
         size_a, size_b, size_sum = self.itemsizes
-        ring = {"ring_a": (self.a, size_a), "ring_b": (self.b, size_b), "ring_sum": (self.out, size_sum)}
+        ring = {"ring_a": (self.a, size_a), "ring_b": (self.b, size_b), "ring_sum": (self.made, size_sum)}
         return ring.get(self.rule.kernel, (None, 0))
 
     def _sends(self, rank: int) -> list[int]:
@@ -255,9 +260,10 @@ def plan_matmul(a: Layout, b: Layout, p: int, itemsizes: tuple[int, int, int] = 
     out = _declared(axes, p, itemsizes)
     result = out.drop([ndim - 2] * (a.ndim == 1) + [ndim - 1] * (b.ndim == 1))
     plans = [
-        MatmulPlan(rule, a2, b2, to_a, to_b, out, result, itemsizes, p)
+        MatmulPlan(rule, a2, b2, to_a, to_b, made, out, result, itemsizes, p)
+        for made in _products(out, p)
         for rule in RULES
-        for to_a, to_b in _ways(rule, axes, out, p)
+        for to_a, to_b in _ways(rule, axes, made, p)
     ]
     return min(plans, key=MatmulPlan.cost)
 
@@ -319,8 +325,19 @@ def _declared(axes: _Axes, p: int, itemsizes: tuple[int, int, int]) -> Layout:
     return Layout(axes.shape, source.split, source.counts)
 
 
+def _products(out: Layout, p: int) -> list[Layout]:
+    """Return the layouts in which a product that is declared as `out` may be computed: that one first."""
+    if out.split is None or p == 1:
+        return [out]
+    axes = {out.ndim - 2, out.ndim - 1}
+    if out.ndim > 2:  # whole matrices dealt to the ranks, along the longest batch axis
+        axes.add(max(range(out.ndim - 2), key=lambda axis: out.shape[axis]))
+    axes.discard(out.split)
+    return [out, *(Layout.even(out.shape, axis, p) for axis in sorted(axes))]
+
+
 def _ways(rule: Rule, axes: _Axes, out: Layout, p: int) -> Iterator[tuple[Layout, Layout]]:
-    """Yield the layouts of A and B under which `rule` gives the declared layout `out`."""
+    """Yield the layouts of A and B under which `rule` gives the product in the layout `out`."""
     a, b = axes.a, axes.b
     if rule.out != (None if out.split is None else axes.kind_out(out.split)):
         return

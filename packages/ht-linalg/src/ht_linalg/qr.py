@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Up to this many columns R (n x n) is small enough to be held by every rank.
 SMALL_FACTOR = 4096
+#: Below this ratio of rows to columns Householder's method is faster than two Gram matrices, whose small dense
+#: problems one rank solves alone, if each rank has panels of at least WIDE_PANEL columns.
+SQUARISH = 4
+WIDE_PANEL = 64
 
 
 class QR(NamedTuple):
@@ -58,11 +62,13 @@ def qr(a: DNDarray, mode: str = "reduced") -> QR | DNDarray:
     1        m >= n, n small  1, 1          redistribution to split 0, as above, and back
     1        otherwise        1, 1          block Householder, 2 p broadcasts, m k words each way
     0        otherwise        0, 1          redistribution to split 1, as above, and back
+    0        n <= m < 4 n     0, None       the same, and an allgather of R; where n >= 64 p
     batch    any              batch, batch  local, no message
     =======  ===============  ============  ============================================================
 
-    Mode "complete" takes the rows marked "otherwise". A stack of matrices split along its last two axes is
-    redistributed along its first one.
+    A matrix split along 1 takes block Householder, too, where n <= m < 4 n and n >= 64 p. Mode "complete" takes
+    the rows marked "otherwise". A stack of matrices split along its last two axes is redistributed along its
+    first one.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def qr(a: DNDarray, mode: str = "reduced") -> QR | DNDarray:
     elif a.ndim > 2:
         return _stack(a, mode)
     elif mode != "complete" and a.shape[0] >= a.shape[1] and a.shape[1] <= SMALL_FACTOR:
-        q, r, layout_q, layout_r = _tall(x, a, mode)
+        q, r, layout_q, layout_r = _squarish(x, a, mode) if _is_squarish(a) else _tall(x, a, mode)
     else:
         q, r, layout_q, layout_r = _general(x, a, mode)
     result = DNDarray(r, layout_r, a.comm)
@@ -170,6 +176,20 @@ def tall_qr(
         r, w = tree.r * sign.conj()[:, None], torch.diag(sign)
     comm.bcast(r, root=0)
     return tree.apply(w, d) if want_q else None, r
+
+
+def _is_squarish(a: DNDarray) -> bool:
+    m, n = a.shape
+    return m < SQUARISH * n and n >= WIDE_PANEL * a.comm.size
+
+
+def _squarish(x: torch.Tensor, a: DNDarray, mode: str):
+    """Not much taller than wide: Householder's method, and the layouts of a tall matrix."""
+    q, r, layout_q, layout_r = _general(x, a, mode)
+    if a.split == 0:
+        target = Layout.replicated(layout_r.shape)
+        r, layout_r = redistribute(r, layout_r, target, a.comm), target
+    return q, r, layout_q, layout_r
 
 
 def _general(x: torch.Tensor, a: DNDarray, mode: str):
