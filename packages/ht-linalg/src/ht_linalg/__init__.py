@@ -8,6 +8,7 @@ from .cg import cg
 from .cholesky import cholesky
 from .condest import condest
 from .cross import cross
+from .eigh import EighResult, eigh, eigvalsh
 from .einsum import einsum, einsum_path
 from .errors import LinAlgError
 from .gmres import gmres
@@ -17,9 +18,11 @@ from .lanczos import Lanczos, lanczos
 from .lobpcg import lobpcg
 from .lu import LU, det, lu, slogdet
 from .matmul import matmul
+from .matrix_exp import expm, matrix_exp
 from .minres import minres
 from .multi_dot import matrix_power, multi_dot
 from .norms import cond, matrix_norm, norm, vector_norm
+from .polar import Polar, polar
 from .products import (
     diagonal,
     dot,
@@ -35,9 +38,11 @@ from .products import (
     vecmat,
 )
 from .qr import QR, qr
+from .reigh import reigh
 from .rsvd import RSVD, rsvd
 from .solve import inv, solve, solve_triangular
 from .svd import SVD, lstsq, matrix_rank, pinv, svd, svdvals
+from .tensor_equations import tensorinv, tensorsolve
 
 __all__ = [
     "HSVD",
@@ -45,8 +50,10 @@ __all__ = [
     "QR",
     "RSVD",
     "SVD",
+    "EighResult",
     "Lanczos",
     "LinAlgError",
+    "Polar",
     "__version__",
     "cg",
     "cholesky",
@@ -56,8 +63,11 @@ __all__ = [
     "det",
     "diagonal",
     "dot",
+    "eigh",
+    "eigvalsh",
     "einsum",
     "einsum_path",
+    "expm",
     "fft",
     "gmres",
     "hsvd",
@@ -72,6 +82,7 @@ __all__ = [
     "lstsq",
     "lu",
     "matmul",
+    "matrix_exp",
     "matrix_norm",
     "matrix_power",
     "matrix_rank",
@@ -82,8 +93,10 @@ __all__ = [
     "norm",
     "outer",
     "pinv",
+    "polar",
     "projection",
     "qr",
+    "reigh",
     "rsvd",
     "signal",
     "slogdet",
@@ -93,6 +106,8 @@ __all__ = [
     "svd",
     "svdvals",
     "tensordot",
+    "tensorinv",
+    "tensorsolve",
     "trace",
     "vdot",
     "vecdot",

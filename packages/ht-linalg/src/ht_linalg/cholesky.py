@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import torch
 from ht_core import DNDarray
+from ht_core.engines.recording import record_rule
+from ht_core.engines.tracking import is_tracked
 
 from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor_positive
 from .errors import LinAlgError
+from .factor_derivatives import cholesky_derivative
+from .matmul_derivative import adjoint
 
 
 def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
@@ -38,10 +42,13 @@ def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
     array([[2., 0.],
            [1., 2.]])
     """
+    if upper and isinstance(a, DNDarray):
+        return adjoint(cholesky(adjoint(a)))
+    if is_tracked(a):
+        return record_rule("cholesky", cholesky, (a,), cholesky_derivative)
     a = as_stack("cholesky", "a", a, square=True)
     if upper:
-        lower = cholesky(a.mT.conj() if a.dtype.kind == "c" else a.mT)
-        return lower.mT.conj() if a.dtype.kind == "c" else lower.mT
+        return adjoint(cholesky(adjoint(a)))
     if not is_whole(a) and a.ndim > 2:
         a = dealt(a)
     if is_whole(a):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from .consensus import pack, solve_sum, tell, unpack
-from .errors import LinAlgError
 from .gram import WIDE, gram, multiply_in_place, product, tiles
 from .truncation import Truncation, signs, tails
 from .tsqr import tsqr
@@ -128,7 +127,7 @@ def _eigh(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return eigenvalues, largest first, and eigenvectors with fixed signs; None where LAPACK fails."""
     try:
         values, vectors = torch.linalg.eigh(total)
-    except LinAlgError:
+    except torch.linalg.LinAlgError:
         return None
     vectors = vectors.flip(1)
     return values.flip(0), vectors / signs(vectors)

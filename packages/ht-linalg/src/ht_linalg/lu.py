@@ -7,11 +7,14 @@ from typing import NamedTuple
 import torch
 from ht_comm import self_
 from ht_core import DNDarray
+from ht_core.engines.recording import record_rule
+from ht_core.engines.tracking import is_tracked, untracked
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 
 from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor
+from .factor_derivatives import det_derivative, logabsdet_derivative, phase_derivative
 
 
 class LU(NamedTuple):
@@ -110,6 +113,8 @@ def det(a: object) -> DNDarray:
     >>> round(ht_linalg.det(ht.array([[1.0, 2.0], [3.0, 4.0]], split=0)).item(), 12)
     -2.0
     """
+    if is_tracked(a):
+        return record_rule("det", det, (a,), det_derivative)
     a = as_stack("det", "a", a, square=True)
     if not is_whole(a) and a.ndim > 2:
         a = dealt(a)
@@ -133,6 +138,11 @@ def slogdet(a: object) -> SlogdetResult:
     >>> sign.item(), round(logabsdet.item(), 6)
     (1.0, 921.034037)
     """
+    if is_tracked(a):
+        found = slogdet(untracked(a))
+        rules = phase_derivative, logabsdet_derivative
+        parts = (record_rule("slogdet", lambda _, x=x: x, (a,), rule) for x, rule in zip(found, rules))
+        return SlogdetResult(*parts)
     a = as_stack("slogdet", "a", a, square=True)
     if not is_whole(a) and a.ndim > 2:
         a = dealt(a)

@@ -30,19 +30,20 @@ def matmul_derivative(g: DNDarray, a: DNDarray, b: DNDarray) -> tuple[DNDarray, 
     g = expand_dims(g, -2) if a.ndim == 1 else g
     rows = expand_dims(a, 0) if a.ndim == 1 else a
     columns = expand_dims(b, 1) if b.ndim == 1 else b
-    left = _reduced(matmul(g, _adjoint(columns)), rows)
-    right = _reduced(matmul(_adjoint(rows), g), columns)
+    left = reduced(matmul(g, adjoint(columns)), rows)
+    right = reduced(matmul(adjoint(rows), g), columns)
     return (
-        _as(squeeze(left, 0) if a.ndim == 1 else left, a),
-        _as(squeeze(right, 1) if b.ndim == 1 else right, b),
+        as_operand(squeeze(left, 0) if a.ndim == 1 else left, a),
+        as_operand(squeeze(right, 1) if b.ndim == 1 else right, b),
     )
 
 
-def _adjoint(x: DNDarray) -> DNDarray:
+def adjoint(x: DNDarray) -> DNDarray:
+    """Return the conjugate transposes of a stack of matrices; recorded."""
     return conj(x).mT if x.dtype.kind == "c" else x.mT
 
 
-def _reduced(x: DNDarray, like: DNDarray) -> DNDarray:
+def reduced(x: DNDarray, like: DNDarray) -> DNDarray:
     """Sum over the batch axes along which `like` was broadcast."""
     extra = x.ndim - like.ndim
     ones = [extra + axis for axis in range(like.ndim - 2) if like.shape[axis] == 1 != x.shape[extra + axis]]
@@ -51,7 +52,8 @@ def _reduced(x: DNDarray, like: DNDarray) -> DNDarray:
     return sum_over(x, axis=tuple(range(extra))) if extra else x
 
 
-def _as(x: DNDarray, like: DNDarray) -> DNDarray:
+def as_operand(x: DNDarray, like: DNDarray) -> DNDarray:
+    """Return a gradient in the layout and dtype of the operand whose gradient it is."""
     if x.dtype.kind == "c" and like.dtype.kind != "c":
         x = real(x)
     return to_layout(x, like.layout).astype(like.dtype, copy=False)

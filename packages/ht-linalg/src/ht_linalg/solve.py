@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from ht_core import DNDarray, conj, eye
+from ht_core.engines.recording import record_rule
+from ht_core.engines.tracking import is_tracked
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 
@@ -11,6 +13,7 @@ from .arguments import as_pair
 from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor, substitute, substitute_along
 from .errors import LinAlgError
+from .factor_derivatives import inv_derivative, solve_derivative, triangular_derivative
 
 
 def solve(a: object, b: object, /) -> DNDarray:
@@ -51,6 +54,8 @@ def solve(a: object, b: object, /) -> DNDarray:
     >>> ht_linalg.solve(a, ht.array([1.0, 2.0])).numpy()
     array([1., 1.])
     """
+    if is_tracked(a, b):
+        return record_rule("solve", solve, as_pair("solve", a, b), solve_derivative)
     a, b, vector = _operands("solve", a, b)
     if a.ndim > 2 or b.ndim > 2 or (is_whole(a) and b.split != 0):
         return _of_stacks(a, b, vector, _solve_whole)
@@ -82,6 +87,8 @@ def inv(a: object, /) -> DNDarray:
     array([[0.  , 0.25],
            [0.5 , 0.  ]])
     """
+    if is_tracked(a):
+        return record_rule("inv", inv, (a,), inv_derivative)
     a = as_stack("inv", "a", a, square=True)
     if a.ndim > 2 or is_whole(a):
         whole = a if is_whole(a) else dealt(a)
@@ -126,6 +133,14 @@ def solve_triangular(
     """
     if trans not in (0, 1, 2, "N", "T", "C"):
         raise ValueError(f"solve_triangular: trans must be 0, 1, 2, N, T or C, got {trans!r}")
+    if is_tracked(a, b):
+        options = {"lower": lower, "trans": trans, "unit_diagonal": unit_diagonal}
+        return record_rule(
+            "solve_triangular",
+            lambda x, y: solve_triangular(x, y, **options),
+            as_pair("solve_triangular", a, b),
+            lambda g, x, y: triangular_derivative(g, x, y, options),
+        )
     a, b, vector = _operands("solve_triangular", a, b)
     if trans not in (0, "N"):
         a, lower = a.mT, not lower

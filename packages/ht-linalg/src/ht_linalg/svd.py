@@ -13,8 +13,11 @@ from ht_core.layout import Layout
 from .arguments import as_dndarray, as_pair
 from .columns import adjoint, as_stack, dealt, is_whole, map_matrices, moved
 from .consensus import pack, tell, unpack
+from .eigh import eigh, eigvalsh
 from .errors import LinAlgError
 from .matmul import matmul
+from .one_rank import WHOLE_ON_ONE_RANK, adjoint
+from .polar import polar
 from .qr import qr
 
 
@@ -43,10 +46,13 @@ def svd(a: object, /, *, full_matrices: bool = True, compute_uv: bool = True) ->
         S descending, of shape (..., k). The element of largest absolute value in each row of Vh (column of U where
         m < n) is positive real, so that the result does not depend on the number of ranks.
 
-    *Distribution*: a matrix that is split and not wide is decomposed by :func:`ht_linalg.qr`, whose k x k factor one
-    rank decomposes and broadcasts, 2 k^2 words; a wide one is transposed. The longer of U and Vh is split as `a` is
-    (or, with `a` cut along its shorter side, as :func:`ht_linalg.qr` leaves it), S and the shorter one are replicated.
-    Stacks are split along a leading axis, and need no message if they are so already.
+    *Distribution*: a matrix that is split and not wide is decomposed by :func:`ht_linalg.qr`, whose k x k factor up to
+    k = 4096 moves to one rank, k^2 words, which decomposes it (it holds about five such matrices for that time) and
+    broadcasts 2 k^2 words; a wide one is transposed. The longer of U and Vh is split as `a` is (or, with `a` cut along
+    its shorter side, as :func:`ht_linalg.qr` leaves it), S and the shorter one are replicated. Above k = 4096 nothing
+    but S is whole on a rank: the factor is decomposed by :func:`ht_linalg.polar` and :func:`ht_linalg.eigh`, 110 k^3 /
+    p flops, and both U and Vh are split; signs are those of :func:`ht_linalg.eigh`. Stacks are split along a leading
+    axis, and need no message if they are so already.
 
     Raises
     ------
@@ -58,6 +64,8 @@ def svd(a: object, /, *, full_matrices: bool = True, compute_uv: bool = True) ->
     References
     ----------
     T. F. Chan, An improved algorithm for computing the singular value decomposition, 1982, doi:10.1145/355984.355990.
+    Y. Nakatsukasa, N. J. Higham, Stable and efficient spectral divide and conquer algorithms for the symmetric
+    eigenvalue decomposition and the SVD, 2013, doi:10.1137/120876605 (above 4096).
 
     Examples
     --------
@@ -258,7 +266,9 @@ def _signed(u: torch.Tensor, s: torch.Tensor, vh: torch.Tensor) -> tuple[torch.T
 
 
 def _small(r: DNDarray, compute_uv: bool) -> tuple[DNDarray | None, DNDarray, DNDarray | None]:
-    """Decompose a small square matrix on one rank and tell all."""
+    """Decompose a square matrix: a small one on one rank, which tells all; a large one where it lies."""
+    if r.shape[0] > WHOLE_ON_ONE_RANK:
+        return _large(r, compute_uv)
     r = moved(r, Layout(r.shape, None))
     k, like = r.shape[0], r.larray
 
@@ -274,3 +284,12 @@ def _small(r: DNDarray, compute_uv: bool) -> tuple[DNDarray | None, DNDarray, DN
     parts = [DNDarray(x, Layout(tuple(x.shape), None), r.comm) for x in unpack(answer[1:], *shapes)]
     u, s, vh = parts if compute_uv else (None, parts[0], None)
     return u, DNDarray(s.larray.real.contiguous(), s.layout, r.comm), vh
+
+
+def _large(r: DNDarray, compute_uv: bool) -> tuple[DNDarray | None, DNDarray, DNDarray | None]:
+    """Decompose R = U H and H = V S V^H, so that R = (U V) S V^H; the eigenvalues of -H come largest S first."""
+    u, h = polar(r)
+    h = DNDarray(-h.larray, h.layout, h.comm)
+    values, v = eigh(h) if compute_uv else (eigvalsh(h), None)
+    s = DNDarray((-values.larray).clamp_min(0), values.layout, r.comm)
+    return (matmul(u, v), s, adjoint(v)) if compute_uv else (None, s, None)

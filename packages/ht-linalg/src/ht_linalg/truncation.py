@@ -55,7 +55,9 @@ def signs(v: torch.Tensor) -> torch.Tensor:
     The first entry that is at least half as large as the largest one becomes positive. (The largest entry
     itself would not do: where symmetry makes two entries equal in size, rounding would decide between them.)
     """
+    if not v.shape[-2]:
+        return v.new_ones((*v.shape[:-2], v.shape[-1]))
     size = v.abs()
-    first = (size >= 0.5 * size.amax(dim=0)).to(torch.uint8).argmax(dim=0)
-    entry = v.gather(0, first[None])[0]
+    first = (size >= 0.5 * size.amax(dim=-2, keepdim=True)).to(torch.uint8).argmax(dim=-2, keepdim=True)
+    entry = v.gather(-2, first)[..., 0, :]
     return torch.where(entry == 0, torch.ones_like(entry), entry / entry.abs())
