@@ -9,7 +9,6 @@ from ht_core.layout import Layout
 
 if TYPE_CHECKING:
     from ht_comm import Communicator
-    from ht_core import DNDarray
 
 #: Up to this many rows a square matrix may lie whole on one rank: 128 MiB in double precision.
 WHOLE_ON_ONE_RANK = 4096
@@ -18,12 +17,6 @@ WHOLE_ON_ONE_RANK = 4096
 def alone(shape: tuple[int, ...], root: int, p: int) -> Layout:
     """Return the layout in which rank `root` holds all rows. Pure."""
     return Layout(shape, 0, tuple(shape[0] if rank == root else 0 for rank in range(p)))
-
-
-def adjoint(x: DNDarray) -> DNDarray:
-    """Return the conjugate transposes of the matrices of a stack; a view, no message."""
-    axes = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
-    return type(x)(x.larray.mH, x.layout.permute(axes), x.comm)
 
 
 def told(x: torch.Tensor, root: int, comm: Communicator) -> torch.Tensor:

@@ -10,10 +10,10 @@ from ht_core import DNDarray
 from ht_core.layout import Layout
 from ht_core.random import default_rng
 
-from .columns import as_stack, dealt, is_whole, map_matrices, moved
+from .columns import adjoint, as_stack, dealt, is_whole, map_matrices, moved
 from .errors import LinAlgError
 from .matmul import matmul
-from .one_rank import adjoint, alone, told
+from .one_rank import alone, told
 from .qdwh import global_norm, qdwh
 from .qr import qr
 

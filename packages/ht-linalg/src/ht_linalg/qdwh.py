@@ -16,13 +16,12 @@ import torch
 from ht_core import DNDarray
 from ht_core.layout import Layout
 
-from .columns import moved
+from .columns import adjoint, moved
 from .consensus import pack, solve_sum
 from .elimination import factor_positive, substitute
 from .gram import WIDE
 from .householder import block_householder
 from .matmul import matmul
-from .one_rank import adjoint
 
 if TYPE_CHECKING:
     from ht_comm import Communicator

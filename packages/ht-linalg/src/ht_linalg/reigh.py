@@ -9,10 +9,9 @@ from ht_core.layout import Layout
 from ht_core.random import Generator, default_rng, get_generator
 
 from .arguments import as_matrix
-from .columns import as_stack, moved
+from .columns import adjoint, as_stack, moved
 from .eigh import EighResult, eigh
 from .matmul import matmul
-from .one_rank import adjoint
 from .qr import qr
 
 

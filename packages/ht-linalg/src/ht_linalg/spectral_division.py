@@ -21,12 +21,12 @@ from ht_core import DNDarray
 from ht_core.layout import Layout
 from ht_core.random import default_rng
 
-from .columns import moved
+from .columns import adjoint, moved
 from .consensus import pack, solve_sum
 from .errors import LinAlgError
 from .gram import WIDE
 from .matmul import matmul
-from .one_rank import adjoint, alone
+from .one_rank import alone
 from .qdwh import qdwh
 from .qr import qr
 from .truncation import signs

@@ -16,7 +16,7 @@ from .consensus import pack, tell, unpack
 from .eigh import eigh, eigvalsh
 from .errors import LinAlgError
 from .matmul import matmul
-from .one_rank import WHOLE_ON_ONE_RANK, adjoint
+from .one_rank import WHOLE_ON_ONE_RANK
 from .polar import polar
 from .qr import qr
 
