@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
     import ht_ml.linear_model as linear_model
+    import ht_ml.naive_bayes as naive_bayes
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
@@ -57,6 +58,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "cluster": ("ht_ml.cluster", None),
     "decomposition": ("ht_ml.decomposition", None),
     "linear_model": ("ht_ml.linear_model", None),
+    "naive_bayes": ("ht_ml.naive_bayes", None),
     "preprocessing": ("ht_ml.preprocessing", None),
     "progress": ("ht_ml.progress", None),
     "regression": ("ht_ml.regression", None),

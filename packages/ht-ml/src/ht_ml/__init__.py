@@ -1,6 +1,16 @@
 """Estimators for distributed arrays, with scikit-learn's conventions."""
 
-from . import base, cluster, decomposition, linear_model, preprocessing, progress, regression, scores
+from . import (
+    base,
+    cluster,
+    decomposition,
+    linear_model,
+    naive_bayes,
+    preprocessing,
+    progress,
+    regression,
+    scores,
+)
 from ._version import __version__
 from .base import BaseEstimator, NotFittedError, clone
 from .cluster import KMeans
@@ -21,6 +31,7 @@ __all__ = [
     "cluster",
     "decomposition",
     "linear_model",
+    "naive_bayes",
     "preprocessing",
     "progress",
     "regression",

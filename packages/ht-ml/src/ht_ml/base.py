@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "BaseEstimator",
+    "ClassifierMixin",
     "ClusterMixin",
     "ConvergenceWarning",
     "NotFittedError",
@@ -108,6 +109,21 @@ class ClusterMixin:
     def fit_predict(self, X, y=None, **fit_parameters):
         """Fit to `X` and return ``labels_``."""
         return self.fit(X, **fit_parameters).labels_
+
+
+class ClassifierMixin:
+    """``score`` for estimators that predict classes."""
+
+    _estimator_type = "classifier"
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the fraction of rows whose class is predicted right.
+
+        *Distribution*: one allreduce of 2 numbers beyond the messages of ``predict``.
+        """
+        from .scores import accuracy
+
+        return accuracy(f"{type(self).__name__}.score", self.predict(X), y, sample_weight)
 
 
 class RegressorMixin:

@@ -15,6 +15,8 @@ import torch
 
 from .tiles import spans, tile_rows, wide_row
 
+_TINY = torch.finfo(torch.float64).tiny
+
 
 def local_moments(local: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Return the packed moments of the local rows.
@@ -112,6 +114,58 @@ def _merge(total: float, mean: torch.Tensor, m2: torch.Tensor, count: float, fir
     m2.add_(second).addcmul_(difference, difference, value=total * count / together)
     mean.add_(difference, alpha=count / together)
     return together
+
+
+def class_moments(local: torch.Tensor, codes: torch.Tensor, k: int, weights: torch.Tensor | None = None):
+    """Return the packed moments of the local rows of each of k classes.
+
+    Parameters
+    ----------
+    local : torch.Tensor, shape (n, d), real
+    codes : torch.Tensor, shape (n,), int64
+        The class of each row, 0 to k - 1.
+    k : int
+    weights : torch.Tensor, shape (n,), float64, optional
+        Non-negative weights of the rows.
+
+    Returns
+    -------
+    torch.Tensor, shape (k, 2 d + 1), float64
+        One record of `local_moments` per class, from one pass; NaN where a weight is negative.
+    """
+    n, d = local.shape
+    packed = torch.zeros((k, 2 * d + 1), dtype=torch.float64, device=local.device)
+    total, mean, m2 = packed[:, :1], packed[:, 1 : d + 1], packed[:, d + 1 :]
+    scratch = torch.empty((min(tile_rows(d, local.device), n), d), dtype=torch.float64, device=local.device)
+    for span in spans(n, max(scratch.shape[0], 1)):
+        tile, code = scratch[: span.stop - span.start].copy_(local[span]), codes[span]
+        weight = torch.ones_like(code, dtype=torch.float64) if weights is None else weights[span]
+        count = torch.zeros_like(total).index_add_(0, code, weight[:, None])
+        first = _class_sums(tile, code, k, None if weights is None else weight).div_(count.clamp(min=_TINY))
+        second = _class_sums(
+            tile.sub_(first.index_select(0, code)).square_(), code, k, None if weights is None else weight
+        )
+        together = (total + count).clamp_(min=_TINY)
+        difference = first.sub_(mean)
+        m2.add_(second).add_(difference.square() * (total * count / together))
+        mean.add_(difference.mul_(count / together))
+        total.add_(count)
+    return _spoiled_by(weights, packed)
+
+
+def _class_sums(tile: torch.Tensor, codes: torch.Tensor, k: int, weight) -> torch.Tensor:
+    """Return the sum of the rows of each class, shape (k, d)."""
+    sums = torch.zeros((k, tile.shape[1]), dtype=torch.float64, device=tile.device)
+    return sums.index_add_(0, codes, tile if weight is None else tile * weight[:, None])
+
+
+def merge_classes(packed: torch.Tensor) -> torch.Tensor:
+    """Return the packed moments of all classes together, shape (2 d + 1,), of records of shape (k, 2 d + 1)."""
+    d = packed.shape[1] // 2
+    counts, means, squares = packed[:, :1], packed[:, 1 : d + 1], packed[:, d + 1 :]
+    total = counts.sum(0)
+    mean = (counts * means).sum(0) / total.clamp(min=_TINY)
+    return torch.cat([total, mean, (squares + counts * (means - mean).square()).sum(0)])
 
 
 def merge_moments(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

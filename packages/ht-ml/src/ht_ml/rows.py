@@ -124,8 +124,9 @@ def as_rows(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 1
     / p values once).
     """
     X = as_table(op, X, n_features=n_features, min_rows=min_rows)
-    if X.split == 1 and X.comm.size > 1:
-        X = X.resplit(0)
+    if X.split == 1:
+        is_alone = X.comm.size == 1  # then only the name of the split changes
+        X = DNDarray(X.larray, Layout.even(X.shape, 0, 1), X.comm) if is_alone else X.resplit(0)
     local = floating(X.larray)
     n = X.shape[0]
     if X.split == 0:
@@ -159,13 +160,18 @@ def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
         )
     if values.larray.is_complex():
         raise DTypeError(f"{op}: {argument} must be real, got {values.dtype}")
+    return aligned(op, argument, values, rows).to(torch.float64)
+
+
+def aligned(op: str, argument: str, values: DNDarray, rows: Rows) -> torch.Tensor:
+    """Return the part of one-per-row data, shape (n,) or (n, 1), that belongs to the local rows; see `as_column`."""
     if values.split is not None and values.comm.size != rows.home.size:
         raise LayoutError(
             f"{op}: {argument} must lie on the {rows.home.size} ranks of X, got {values.comm.size}; replicate it"
         )
     target = rows.layout if values.ndim == 1 else rows.layout.insert(1, 1)
     local = redistribute(values.larray, values.layout, target, rows.home).reshape(-1)
-    return local.detach().to(device=rows.local.device, dtype=torch.float64)
+    return local.detach().to(rows.local.device)
 
 
 def as_weights(op: str, values: Any, rows: Rows) -> torch.Tensor | None:

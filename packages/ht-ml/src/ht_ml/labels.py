@@ -1,0 +1,74 @@
+"""Class labels of rows as numbers 0..k-1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ht_core import DNDarray, array, unique
+from ht_core.errors import DTypeError, LayoutError
+
+from .rows import Rows, aligned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The labels of the rows of this rank.
+
+    Attributes
+    ----------
+    classes : torch.Tensor, shape (k,)
+        The different labels of all rows, ascending, of their own dtype; the same on every rank.
+    codes : torch.Tensor, shape (local rows,), int64
+        The position in `classes` of each local row's label.
+    """
+
+    classes: torch.Tensor
+    codes: torch.Tensor
+
+
+def as_labels(op: str, y: Any, rows: Rows, *, argument: str = "y") -> Labels:
+    """Return labels as positions in the sorted list of all classes.
+
+    Parameters
+    ----------
+    op, argument : str
+        The caller and the argument, for error texts.
+    y : DNDarray or array_like, shape (n,) or (n, 1), bool, integer or float
+        One label per row.
+    rows : Rows
+        The rows they belong to.
+
+    *Distribution*: rows spread over ranks: the messages of ``ht_core.unique`` (one exchange of the labels that
+    differ on each rank) and one that replicates k labels; labels that lie elsewhere than the rows are
+    redistributed first.
+
+    Raises
+    ------
+    LayoutError
+        If there is not one label per row.
+    DTypeError
+        If the labels are complex.
+    ValueError
+        If a label is NaN; the same on every rank.
+    """
+    local = label_column(op, y, rows, argument=argument)
+    found = unique(DNDarray(local, rows.layout, rows.home)).resplit(None).larray
+    if found.is_floating_point() and bool(found.isnan().any()):
+        raise ValueError(f"{op}: {argument} must hold a label for every row, got NaN; drop these rows")
+    return Labels(found, torch.searchsorted(found.to(local.device), local))
+
+
+def label_column(op: str, y: Any, rows: Rows, *, argument: str = "y") -> torch.Tensor:
+    """Return the labels of the local rows, of their own dtype (bool as uint8); see `as_labels`."""
+    if not isinstance(y, DNDarray):
+        y = array(y, comm=rows.home)
+    if y.shape not in ((rows.n,), (rows.n, 1)):
+        raise LayoutError(
+            f"{op}: {argument} must have one label per row, shape ({rows.n},), got shape {y.shape}"
+        )
+    if y.larray.is_complex():
+        raise DTypeError(f"{op}: {argument} must be real labels, got {y.dtype}")
+    local = aligned(op, argument, y, rows)
+    return local.view(torch.uint8) if local.dtype == torch.bool else local

@@ -1,0 +1,5 @@
+"""Naive Bayes."""
+
+from .gaussian import GaussianNB
+
+__all__ = ["GaussianNB"]
