@@ -1,5 +1,6 @@
 """Creation: the same numbers as NumPy's for any number of ranks and any split, without a message."""
 
+import ht_comm
 import ht_core as ht
 import numpy as np
 import pytest
@@ -201,6 +202,7 @@ def test_arange_of_every_integer_dtype(dtype):
 
 def test_wrong_arguments_are_refused_alike_on_all_ranks():
     wrong = [
+        (ht.LayoutError, lambda: ht.zeros((3, 2), split=2)),
         (ht.LayoutError, lambda: ht.arange(3, 9, 0)),
         (ht.LayoutError, lambda: ht.linspace(0, 1, -1)),
         (ht.LayoutError, lambda: ht.geomspace(0, 1, 3)),
@@ -226,6 +228,25 @@ def test_wrong_arguments_are_refused_alike_on_all_ranks():
 
     first, *others = spmd(3, run)
     assert all(texts == first for texts in others)
+    assert first[0] == "zeros: split must be in [-2, 2) for a 2-D array, got 2"
+
+
+@pytest.mark.parametrize(
+    "make", [ht.empty_like, ht.zeros_like, ht.ones_like, lambda x, **k: ht.full_like(x, 3, **k)]
+)
+def test_like_keeps_the_layout(make):
+    def run(comm):
+        x = spread(np.ones((4, 6), np.int16), 1, (5, 0, 1), comm)
+        y = make(x)
+        assert y.layout is x.layout
+        assert y.dtype is x.dtype
+        assert tuple(y.larray.shape) == x.lshape
+        assert make(x, split=None).split is None
+        assert make(x, split=0).layout is ht.Layout.even((4, 6), 0, 3)
+        alone = make(x, comm=ht_comm.self_())
+        assert alone.layout is ht.Layout((4, 6), 1, (6,))
+
+    spmd(3, run)
 
 
 def test_memory_is_shared_where_asked_for():

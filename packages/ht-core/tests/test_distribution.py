@@ -4,6 +4,7 @@ import ht_core as ht
 import numpy as np
 import pytest
 from ht_comm import spmd
+from ht_core.engines.redistribution import move_boxes
 from ht_core.testing import layouts, make_values, spread, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,23 @@ def test_redistribute_moves_only_what_changes_its_rank():
         return sent.bytes
 
     assert spmd(3, run) == [0, 8, 0]
+
+
+@pytest.mark.parametrize("counts", [(), (2, 0, 5)], ids=str)
+def test_ranges_of_rows_may_overlap_and_leave_rows_out(counts):
+    values = np.arange(14.0).reshape(7, 2)
+    ranges = [(1, 4), (3, 3), (2, 6)]
+
+    def run(comm):
+        x = spread(values, 0 if counts else None, counts, comm)
+        start, stop = ranges[comm.rank]
+        out = x.larray.new_empty(stop - start, 2)
+        with comm.trace() as sent:
+            move_boxes(x.larray, x.layout, ranges, 0, comm, out)
+        assert sent.calls == bool(counts)
+        np.testing.assert_array_equal(out.numpy(), values[start:stop])
+
+    spmd(3, run)
 
 
 @pytest.mark.parametrize("split", [None, 0, 1])

@@ -530,7 +530,46 @@ def test_shared_memory_does_not_depend_on_the_number_of_ranks():
                 shares.append(bool((whole(x) == -1).any()))
         return tuple(shares)
 
-    assert len({result for p in (1, 2, 3) for result in ht_comm.spmd(p, job)}) == 1
+    results = {result for p in (1, 2, 3) for result in ht_comm.spmd(p, job)}
+    assert len(results) == 1
+    # a row of the split axis is everybody's copy; 7 keys for each split, the row is the fourth
+    assert [results.pop()[7 * k + 3] for k in range(3)] == [True, False, True]
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_arrays_that_stand_apart_come_first(p):
+    """NumPy's rule: index arrays with a slice or None between them put their axes in front, also after a slice."""
+    values = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    keys = [
+        np.s_[:, [0, 2], :, [1, 3]],
+        np.s_[:, [0, 2], None, [1, 3]],
+        np.s_[:, 1, :, [1, 3, 0]],
+        np.s_[:, [[0], [2]], [1, 3]],
+        np.s_[..., [0, 2], :, [4, 1]],
+    ]
+
+    def job(comm):
+        for split in (None, *range(4)):
+            for key in keys:
+                x, expected = even(values, split, comm), values.copy()
+                np.testing.assert_array_equal(whole(x[key]), values[key])
+                expected[key] = -values[key]
+                x[key] = -values[key]
+                np.testing.assert_array_equal(whole(x), expected)
+
+    ht_comm.spmd(p, job)
+
+
+def test_a_row_is_sent_to_its_owner_only():
+    def job(comm):
+        x, row = even(X, 0, comm), even(X[0] + 100, 0, comm)
+        with comm.trace() as trace:
+            x[X.shape[0] - 1] = row
+        assert whole(x)[-1].tolist() == (X[0] + 100).tolist()
+        return trace.bytes
+
+    counts = ht.Layout.even(X[0].shape, 0, 3).counts
+    assert ht_comm.spmd(3, job) == [n * X.itemsize for n in counts[:2]] + [0]
 
 
 @pytest.mark.parametrize("split", [None, 0, 1])

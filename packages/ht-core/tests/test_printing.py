@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
 
 import ht_core as ht
 import numpy as np
@@ -47,6 +48,36 @@ def test_array2string_is_numpys(values, layout):
         assert calls <= 1
         if values.size > 1000:
             assert nbytes <= 2 * values.itemsize * (2 * edge + 1) ** values.ndim
+
+
+@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize(
+    "values",
+    [
+        LARGE,
+        LARGE.astype(np.float32) / 7,
+        np.arange(5, dtype=np.int16),
+        np.arange(40.0).reshape(2, 20) / 3,
+        np.arange(30, dtype=np.uint8).reshape(2, 15) + 200,
+        np.empty((0, 3)),
+        np.empty(0, np.int64),
+        np.empty(0),
+        np.array(2.5),
+        np.array(3, np.int8),
+        np.array([True, False]),
+        np.array([1 + 2j, np.nan]),
+    ],
+    ids=lambda v: f"{v.dtype}{v.shape}",
+)
+def test_array_repr_and_array_str_are_numpys(values, p):
+    forms = [{}, {"precision": 3, "suppress_small": True}, {"max_line_width": 30}]
+
+    def run(comm):
+        x = ht.array(values, split=0 if values.ndim else None, comm=comm)
+        return [f(x, **form) for f in (ht.array_repr, ht.array_str) for form in forms]
+
+    expected = [f(values, **form) for f in (np.array_repr, np.array_str) for form in forms]
+    assert spmd(p, run) == [expected] * p
 
 
 def test_repr_needs_nobody_else(capsys):
@@ -96,6 +127,71 @@ def test_options():
     with pytest.raises(ValueError, match="floatmode"):
         ht.set_printoptions(floatmode="often")
     assert ht.get_printoptions() == before
+
+
+class Page(HTMLParser):
+    """Reads a page; every element must be closed by the end tag of its name, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.cells, self.titles = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names))
+        assert all(value is not None for _, value in attributes)
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        assert not {"<", ">"} & set(text)
+        if self.open[-1] in ("th", "td"):
+            self.cells.append(text)
+        elif self.open[-1] == "title":
+            self.titles.append(text)
+
+    @property
+    def facts(self):
+        return dict(zip(self.cells[::2], self.cells[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("split", "counts", "rows"),
+    [
+        (0, (4, 0, 2), "4, 0, 2"),
+        (1, (0, 5, 0), "0, 5, 0"),
+        (None, (), None),
+        (0, (6,) + (0,) * 19, "0 to 6 on a rank, none on 19 of them"),
+    ],
+    ids=str,
+)
+def test_html_is_well_formed_and_tells_what_it_shows(split, counts, rows):
+    def run(comm):
+        x = spread(np.zeros((6, 5), np.float32), split, counts, comm)
+        with comm.trace() as sent:
+            page = x._repr_html_()
+        return page, sent.calls
+
+    for text, calls in spmd(len(counts) or 2, run):
+        assert calls == 0
+        page = Page(text)
+        facts = page.facts
+        assert facts["shape"] == "(6, 5)"
+        assert "float32" in facts["dtype"]
+        assert facts["split"] == str(split)
+        assert facts["ranks"] == str(len(counts) or 2)
+        assert facts.get(f"rows of axis {split}") == rows
+        shown = [title.partition(":")[0] for title in page.titles]
+        held = [f"rank {rank}" for rank, n in enumerate(counts) if n]
+        assert shown == (held if counts else ["all 2 ranks"] * 2)
 
 
 @pytest.mark.parametrize("p", [1, 3, 40])

@@ -395,6 +395,17 @@ def test_topk_takes_the_lowest_index_of_equal_elements_on_any_rank():
             assert result.tolist() == [1, 2, 4]
 
 
+def test_topk_where_a_rank_has_less_than_k():
+    """What such a rank lacks must not win: here its stand-ins would be less than all elements."""
+    values = np.array([7, 5, 3, 9, 4, 8, 6, 5, 9, 7])
+
+    def run(comm):
+        found = ht.topk(spread(values, 0, (1, 0, 9), comm), 2, largest=False)
+        return whole(found.values).tolist(), whole(found.indices).tolist()
+
+    assert spmd(3, run) == [([3, 4], [2, 4])] * 3
+
+
 # -- cost -----------------------------------------------------------------------------------------------------------
 
 

@@ -121,7 +121,15 @@ from .info import API_VERSIONS
 from .info import namespace_info as __array_namespace_info__
 from .interop import from_dtensor, to_dtensor
 from .layout import Layout
-from .printing import array2string, get_printoptions, print0, printoptions, set_printoptions
+from .printing import (
+    array2string,
+    array_repr,
+    array_str,
+    get_printoptions,
+    print0,
+    printoptions,
+    set_printoptions,
+)
 from .registry import OPERATIONS
 from .types import (
     DTYPES,

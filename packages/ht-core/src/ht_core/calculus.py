@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -273,7 +273,7 @@ def _slope(f: DNDarray, axis: int, spacing: object, order: int) -> DNDarray:
         target = result.narrow(axis, inner.start - mine.start, len(inner))
         if x is None:
             before, _, after = rows
-            torch.sub(after, before, out=target).div_(2 * step)
+            _put(target, torch.sub, after, before).div_(2 * step)
         else:
             _uneven(*rows, x[inner.start - start - 1 : inner.stop - start + 1], axis, target)
     for row, sign in ((0, 1), (n - 1, -1)):
@@ -282,10 +282,15 @@ def _slope(f: DNDarray, axis: int, spacing: object, order: int) -> DNDarray:
             if x is None:
                 h1 = h2 = sign * step
             else:
-                points = [float(x[row - start + sign * i]) for i in range(order + 1)]
+                points = [x[row - start + sign * i] for i in range(order + 1)]
                 h1, h2 = points[1] - points[0], points[-1] - points[-2]
             result.select(axis, row - mine.start).copy_(_edge(at, h1, h2))
     return DNDarray(result, f.layout, f.comm)
+
+
+def _put(target: torch.Tensor, kernel: Callable, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Write ``kernel(x, y)`` to `target`; while gradients are recorded without ``out=``, which has no derivative."""
+    return target.copy_(kernel(x, y)) if x.requires_grad else kernel(x, y, out=target)
 
 
 def _edge(at: list[torch.Tensor], h1: float, h2: float) -> torch.Tensor:
@@ -301,7 +306,7 @@ def _uneven(before, here, after, x: torch.Tensor, axis: int, target: torch.Tenso
     shape = [-1 if a == axis else 1 for a in range(here.ndim)]
     h1, h2 = h[:-1].reshape(shape), h[1:].reshape(shape)
     weights = (-h2 / (h1 * (h1 + h2)), (h2 - h1) / (h1 * h2), h1 / (h2 * (h1 + h2)))
-    torch.mul(before, weights[0].to(before.dtype), out=target)
+    _put(target, torch.mul, before, weights[0].to(before.dtype))
     target.addcmul_(here, weights[1].to(here.dtype)).addcmul_(after, weights[2].to(after.dtype))
 
 

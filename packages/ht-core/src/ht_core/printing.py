@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from . import types
 from .dndarray import DNDarray
 from .engines.redistribution import redistribute
 from .engines.tracking import untracked
@@ -209,6 +210,61 @@ def array2string(
         return np.array2string(values, separator=separator, prefix=prefix, suffix=suffix)
 
 
+def array_str(
+    a: DNDarray,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """Return the values of an array as NumPy's ``str`` writes them; our own ``str`` sends nothing and may show fewer.
+
+    *Distribution*: as :func:`array2string`.
+
+    Examples
+    --------
+    >>> ht.array_str(ht.arange(4, split=0))
+    '[0 1 2 3]'
+    """
+    return array2string(a, max_line_width, precision, suppress_small) if a.ndim else str(a.item())
+
+
+def array_repr(
+    arr: DNDarray,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """Return the values of an array as NumPy's ``repr`` writes them: as an expression that makes the array.
+
+    *Distribution*: as :func:`array2string`.
+
+    Examples
+    --------
+    >>> ht.array_repr(ht.arange(4, dtype=ht.int16, split=0))
+    'array([0, 1, 2, 3], dtype=int16)'
+    """
+    start = "array("
+    text = "[]"
+    if arr.size or not arr.ndim:
+        options = {"prefix": start, "suffix": ")", "separator": ", "}
+        text = array2string(arr, max_line_width, precision, suppress_small, **options)
+    options, more = get_printoptions(), []
+    if arr.size > options["threshold"] or (arr.size == 0 and arr.shape != (0,)):
+        more.append(f"shape={arr.shape}")
+    if arr.dtype not in _IMPLIED or not arr.size:
+        more.append(f"dtype={arr.dtype.name}")
+    text, facts = start + text, ", ".join(more) + ")"
+    if not more:
+        return text + ")"
+    used = len(text.rpartition("\n")[2])
+    fits = used + len(facts) + 1 < (max_line_width or options["linewidth"])
+    return f"{text}, {facts}" if fits else f"{text},\n{' ' * len(start)}{facts}"
+
+
+#: Dtypes that NumPy gives numbers written without one.
+_IMPLIED = (types.bool_, types.int64, types.float64, types.complex128)
+
+
 def print0(*values: object, comm: object = None, **options: object) -> None:
     """Print on rank 0 only; arrays show their values, long ones their corners.
 
@@ -245,12 +301,15 @@ def _describe(x: DNDarray) -> str:
 # -- HTML ----------------------------------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT = 320.0, 200.0
+_LISTED = 16  # ranks; of more of them only the extremes are listed
 _LABELLED = 32  # parts; more of them are drawn without numbers
 
 
 def _html(x: DNDarray) -> str:
     """Return a table of the metadata and a picture of the parts of the array on the ranks. No message."""
     facts = {"shape": x.shape, "dtype": x.dtype, "split": x.split, "device": x.device, "ranks": x.comm.size}
+    if x.split is not None:
+        facts[f"rows of axis {x.split}"] = _spread(x.layout.counts)
     facts["bytes"] = f"{x.nbytes} in all, {_largest_part(x)} at most on a rank"
     if x.requires_grad:
         facts["requires_grad"] = True
@@ -262,6 +321,14 @@ def _html(x: DNDarray) -> str:
         '<div style="display:flex;gap:1.5em;align-items:center">'
         f"<table>{cells}</table>{_picture(x.layout, x.comm.size)}</div>"
     )
+
+
+def _spread(counts: tuple[int, ...]) -> str:
+    """Return the rows of every rank, in order; of many ranks the least, the most and how many have none."""
+    if len(counts) <= _LISTED:
+        return ", ".join(map(str, counts))
+    empty = counts.count(0)
+    return f"{min(counts)} to {max(counts)} on a rank" + (f", none on {empty} of them" if empty else "")
 
 
 def _largest_part(x: DNDarray) -> int:

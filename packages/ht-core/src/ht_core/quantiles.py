@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from .dndarray import DNDarray
 from .engines.elementwise import as_operand, common_comm
 from .engines.order_statistics import Columns
 from .engines.ordered import from_ordered
+from .engines.recording import assign, record_rule, to_layout
 from .engines.redistribution import redistribute
+from .engines.tracking import is_tracked, untracked, watch
 from .engines.weighted_selection import select_weighted
-from .errors import DTypeError, LayoutError
+from .errors import DTypeError, GradientError, LayoutError
 from .layout import Layout, normalize_axes
-from .registry import register
+from .registry import OPERATIONS, register
 
 # -- which elements: real index t into the sorted column of n elements -------------------------------------------
 # A rule returns (k, gamma): the quantile lies at fraction gamma between elements k and k + 1. Definitions 1 to 9 of
@@ -104,6 +107,8 @@ _NAMES_ELEMENT = {"inverted_cdf", "closest_observation", "lower", "higher", "nea
 def _execute(op, x, q, axis, out, method, keepdims, weights, skips_nan, result) -> DNDarray:
     """Compute quantiles `q`, a float64 NumPy array of any shape; `result` is the dtype of the result."""
     axes = normalize_axes(tuple(axis) if isinstance(axis, list) else axis, x.ndim, op)
+    if watch.is_on and is_tracked(x, out, weights):
+        return _recorded(op, x, q, axes, out, method, keepdims, weights, skips_nan, result)
     columns = Columns(x.larray, x.layout, axes, x.comm)
     reduced = x.layout.keep(axes) if keepdims else x.layout.drop(axes)
     layout = reduced
@@ -132,6 +137,20 @@ def _execute(op, x, q, axis, out, method, keepdims, weights, skips_nan, result) 
 
 def _unweighted(x: DNDarray, columns: Columns, q, method: str, skips_nan: bool, result) -> tuple:
     """Return quantiles of shape (columns, wanted) and which columns are NaN."""
+    low, high, gamma, nan = _ends(x, columns, q, method, skips_nan)
+    if method in _NAMES_ELEMENT:
+        return low.to(result.torch), nan
+    wide = torch.float32 if result.torch in (torch.float16, torch.bfloat16) else result.torch
+    low, high, gamma = low.to(wide), high.to(wide), gamma.to(wide)
+    step = high - low
+    # The two forms meet the ends exactly; equal or exact ends are taken as they are, infinite ones too.
+    value = torch.where(gamma < 0.5, low + step * gamma, high - step * (1 - gamma))
+    value = torch.where((gamma == 0) | (low == high), low, value)
+    return torch.where(gamma == 1, high, value).to(result.torch), nan
+
+
+def _ends(x: DNDarray, columns: Columns, q, method: str, skips_nan: bool) -> tuple:
+    """Return the elements between which quantiles lie, where between, and which columns are NaN."""
     skips_nan = skips_nan and x.dtype.kind == "f"
     numbers = columns.count_numbers() if skips_nan else None
     if numbers is not None:
@@ -144,15 +163,7 @@ def _unweighted(x: DNDarray, columns: Columns, q, method: str, skips_nan: bool, 
     low, high, nan = columns.pick(k.contiguous(), (gamma > 0).contiguous(), numbers)
     nan = nan if numbers is None else numbers == 0
     low, high = (from_ordered(v, x.larray.dtype) for v in (low, high))
-    if method in _NAMES_ELEMENT:
-        return low.to(result.torch), nan
-    wide = torch.float32 if result.torch in (torch.float16, torch.bfloat16) else result.torch
-    low, high, gamma = low.to(wide), high.to(wide), gamma.to(wide)
-    step = high - low
-    # The two forms meet the ends exactly; equal or exact ends are taken as they are, infinite ones too.
-    value = torch.where(gamma < 0.5, low + step * gamma, high - step * (1 - gamma))
-    value = torch.where((gamma == 0) | (low == high), low, value)
-    return torch.where(gamma == 1, high, value).to(result.torch), nan
+    return low, high, gamma, nan
 
 
 def _weighted(op, x, columns, weights, axis, axes, q, skips_nan, reduced) -> tuple:
@@ -172,6 +183,65 @@ def _weighted(op, x, columns, weights, axis, axes, q, skips_nan, reduced) -> tup
     elif is_bad:
         raise error
     return from_ordered(value, x.larray.dtype), nan
+
+
+# -- gradients -----------------------------------------------------------------------------------------------
+
+
+def _recorded(op, x, q, axes, out, method, keepdims, weights, skips_nan, result) -> DNDarray:
+    """Do what `_execute` does for an array that requires a gradient."""
+    if weights is not None:
+        raise GradientError(
+            f"{op}: the operation has no derivative where weights are given; use x.detach() or ht.no_grad()"
+        )
+
+    def run(x: DNDarray) -> DNDarray:
+        return _execute(op, x, q, axes, None, method, keepdims, None, skips_nan, result)
+
+    if not is_tracked(x):  # `out` is
+        return assign(out, run(x), op)
+    derivative = partial(_derivative, q=q, axes=axes, method=method, keepdims=keepdims, skips_nan=skips_nan)
+    value = record_rule(op, run, (x,), derivative)
+    if out is None:
+        return value
+    _check_out(op, out, value.layout, result, x)
+    return assign(out, value, op)
+
+
+def _derivative(g: DNDarray, x: DNDarray, q: np.ndarray, axes, method, keepdims, skips_nan) -> list[DNDarray]:
+    """Give the gradient of each quantile to the elements that it lies between; equal ones share it evenly.
+
+    *Distribution*: the elements are looked for again, as by the function itself; one allreduce of the size of one
+    quantile for each of the elements that a quantile lies between.
+    """
+    where, total, isnan = (OPERATIONS[name].function for name in ("where", "sum", "isnan"))
+    plain, keep = untracked(x), x.layout.keep(axes)
+    with torch.no_grad():
+        columns = Columns(plain.larray, x.layout, axes, x.comm)
+        if not columns.n:
+            return [OPERATIONS["zeros_like"].function(plain)]
+        wanted = torch.from_numpy(np.ascontiguousarray(q)).reshape(1, -1).to(plain.larray.device)
+        low, high, gamma, nan = _ends(plain, columns, wanted, method, skips_nan)
+        if nan is not None:
+            low, high = (torch.where(nan[:, None], math.nan, end) for end in (low, high))
+
+    def column(values: torch.Tensor) -> DNDarray:
+        return DNDarray(values.reshape(keep.lshape(x.comm.rank)), keep, x.comm)
+
+    kept = (None if a in axes and not keepdims else slice(None) for a in range(x.ndim))
+    kept, found = tuple(kept), None
+    for j, place in enumerate(np.ndindex(q.shape)):
+        slope = g[(*place, *kept)]
+        ends = [(low, 1 - gamma)] if method in _NAMES_ELEMENT else [(low, 1 - gamma), (high, gamma)]
+        for values, share in ends:
+            end = column(values[:, j])
+            hit = (plain == end) | (isnan(plain) & isnan(end))
+            share = column(share[:, j]) / total(hit, axis=axes, keepdims=True)
+            part = where(hit, slope * share, 0.0)
+            found = part if found is None else found + part
+    if found is None:
+        return [OPERATIONS["zeros_like"].function(plain)]
+    return [to_layout(found.astype(x.dtype, copy=False), x.layout)]
 
 
 def _check_out(op: str, out: object, layout: Layout, result: types.dtype, x: DNDarray) -> None:
@@ -200,6 +270,8 @@ def _quantiles(op, x, q, axis, out, method, keepdims, weights, skips_nan, scale)
         raise DTypeError(f"{op}: the array must be numeric to interpolate, got {x.dtype}; cast with astype")
     if weights is not None and method != "inverted_cdf":
         raise ValueError(f"{op}: method must be 'inverted_cdf' where weights are given, got {method!r}")
+    if is_tracked(q):
+        raise GradientError(f"{op}: the operation has no derivative by q; use q.detach() or ht.no_grad()")
     is_scalar = isinstance(q, (int, float))
     q = q.numpy() if isinstance(q, DNDarray) else np.asarray(q)
     if q.dtype.kind not in "biuf":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .dndarray import DNDarray
-from .engines.recording import constant, differentiable
+from .engines.recording import constant, differentiable, replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ def register(
     method: bool = True,
     operators: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
+    recorded: Callable | None = None,
 ) -> Callable:
     """Enter `function` as the operation of its name; return it.
 
@@ -73,8 +74,10 @@ def register(
         Special methods that are this operation with its operands in order, such as ``"__add__"``.
     aliases : tuple of str
         Further public names of the same function.
+    recorded : callable
+        What runs instead where an operand requires a gradient: a composition of operations that are recorded.
     """
-    function = _with_gradients(function, kind)
+    function = _with_gradients(function, kind, recorded)
     row = Operation(function.__name__, kind, function, numpy, accepts, arity, cost)
     for name in (row.name, *aliases):
         if name in OPERATIONS:
@@ -87,14 +90,16 @@ def register(
     return function
 
 
-def _with_gradients(function: Callable, kind: str) -> Callable:
+def _with_gradients(function: Callable, kind: str, recorded: Callable | None) -> Callable:
     """Return the function that records itself on arrays that require a gradient; it takes the place of the other."""
     home = function.__module__
     if home == "ht_core":  # made by an engine, which records its operations itself
         return function
     if kind in _CHANGING:
         return function
-    if kind == "creation" and function.__name__.endswith(("_like", "_from")):
+    if recorded is not None:
+        made = replaced(function, recorded)
+    elif kind == "creation" and function.__name__.endswith(("_like", "_from")):
         made = constant(function)
     else:
         made = differentiable(function, is_logical=kind == "redistribution")

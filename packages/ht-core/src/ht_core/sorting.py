@@ -29,6 +29,7 @@ from .engines.sort_by_parts import order_over_ranks, sort_over_ranks
 from .engines.sort_keys import decode, encode, encode_words
 from .errors import DTypeError, LayoutError
 from .layout import Layout, normalize_axis
+from .order_gradients import partition_recorded, sort_recorded, topk_recorded
 from .registry import register
 
 #: Columns along the split axis of up to so many elements per rank are sorted after cutting another axis instead.
@@ -552,14 +553,19 @@ def _partition_in_place(self: DNDarray, kth: object, axis: int = -1, kind: str =
 
 
 _COST = "Along the split axis at most 12 small collectives and one exchange of the data; none otherwise."
-for _function in (sort, partition):
-    register(_function, kind="sort", numpy=_function.__name__, cost=_COST, method=False)
+for _function, _recorded in ((sort, sort_recorded), (partition, partition_recorded)):
+    register(_function, kind="sort", numpy=_function.__name__, cost=_COST, method=False, recorded=_recorded)
 for _function in (argsort, argpartition):
     register(_function, kind="sort", numpy=_function.__name__, cost=_COST)
 register(lexsort, kind="sort", numpy="lexsort", cost=_COST, method=False)
-register(sort_complex, kind="sort", numpy="sort_complex", cost=_COST, method=False)
 register(
-    topk, kind="sort", cost="One allreduce of 16 k bytes per column along the split axis; none otherwise."
+    sort_complex, kind="sort", numpy="sort_complex", cost=_COST, method=False, recorded=sort_complex
+)  # a cast and a sort, which record themselves
+register(
+    topk,
+    kind="sort",
+    cost="One allreduce of 16 k bytes per column along the split axis; none otherwise.",
+    recorded=topk_recorded,
 )
 DNDarray.sort = _sort_in_place
 DNDarray.partition = _partition_in_place

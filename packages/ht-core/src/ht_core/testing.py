@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from ht_comm import spmd
+from ht_comm import dist_gradcheck, spmd
 from hypothesis import strategies as st
 
 from .dndarray import DNDarray
@@ -55,6 +55,31 @@ def make_values(dtype: str, shape, seed: int) -> np.ndarray:
     if kind == "c":
         spread_values = spread_values + 1j * rng.integers(-3, 4, size=shape)
     return np.asarray(spread_values).astype(dtype)
+
+
+def gradcheck(function, *arrays: DNDarray, atol: float = 1e-6) -> float:
+    """Compare the gradients of ``function(*arrays)``, one real number as an array, with difference quotients.
+
+    Collective, by ``ht_comm.dist_gradcheck``: one element of one rank after the other is changed. Returns the largest
+    deviation; raises AssertionError where one is larger than `atol`.
+    """
+    comm = arrays[0].comm
+
+    def run(tape, *locals_):
+        given = [
+            DNDarray(v.detach().clone(), x.layout, comm).requires_grad_() for v, x in zip(locals_, arrays)
+        ]
+        value = function(*given)
+        value.backward()
+        # This rank's part of the loss: its value counts once, its slope is the gradient.
+        part = torch.tensor(value.item() if comm.rank == 0 else 0.0, dtype=torch.float64)
+        for v, x in zip(locals_, given):
+            part = part + ((v - v.detach()) * x.grad.larray).sum()
+        return part
+
+    replicated = [number for number, x in enumerate(arrays) if x.split is None]
+    leaves = [x.larray.detach().clone().requires_grad_() for x in arrays]
+    return dist_gradcheck(run, comm, leaves, atol=atol, replicated=replicated)
 
 
 #: Ranks and split under which conformance is checked: alone, replicated, cut along the first and the last axis.

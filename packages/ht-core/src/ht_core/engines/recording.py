@@ -345,7 +345,12 @@ class _Watched(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-_LEAVING = frozenset({Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.detach, Tensor.__array__})
+_LEAVING = frozenset(
+    [
+        *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.detach, Tensor.__array__),
+        *(Tensor.__float__, Tensor.__int__, Tensor.__complex__),
+    ]
+)
 
 
 def _check_connected(entered: _Entered, outputs: list[DNDarray], name: str, is_lost: bool) -> None:
@@ -445,6 +450,18 @@ def differentiable(function: Callable, *, is_logical: bool = False) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         if watch.is_on and is_tracked(args, kwargs):
             return record(function, args, kwargs, is_logical=is_logical)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def replaced(function: Callable, recorded: Callable) -> Callable:
+    """Return an operation that is another one, a composition of recorded operations, where an operand is tracked."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if watch.is_on and is_tracked(args, kwargs):
+            return recorded(*args, **kwargs)
         return function(*args, **kwargs)
 
     return call

@@ -3,7 +3,7 @@
 A scan is a row of its kernel along one axis, the operator that joins carries, and its identity. Nothing is sent where
 the scanned axis is not the split axis. This file knows no operation by name.
 
-Gradients: `execute` records itself (``recording``); sums have an adjoint across ranks, products do not.
+Gradients: `execute` records itself (``recording``); see ``taped`` for what it makes of the exscan.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def scan_local(
     if layout.split == axis and comm.size > 1:
         carry = comm.exscan(_total(row, local, part, axis, dtype), row.operator)
         if comm.rank:
+            if part.requires_grad:  # which the derivative of a product needs as it is
+                whole = part = part.clone()
             row.join(part, carry)  # in float32 for 16-bit floats, rounded once
     return whole
 

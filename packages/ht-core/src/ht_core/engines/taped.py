@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from ht_comm import plan_redistribution
 from ht_comm.autograd import Tape
+from ht_comm.neighbours import plan_halo
 
 from ..errors import GradientError
 from .monoid import merge_central
@@ -168,9 +169,7 @@ class TapedComm:
         if _is_constant(x):
             return self.origin.halo(x, before, after, counts, axis=axis, periodic=periodic, out=out)
         if periodic:
-            raise GradientError(
-                "halo: periodic must be False to be differentiated; use x.detach() or ht.no_grad()"
-            )
+            return _into(out, self._periodic_halo(x, axis % x.ndim, (tuple(counts), before, after, True)))
         axis, n = axis % x.ndim, sum(counts)
         starts = [sum(counts[:rank]) for rank in range(self.size)]
         held = [(start, start + count) for start, count in zip(starts, counts)]
@@ -180,6 +179,31 @@ class TapedComm:
             tuple((*whole[:axis], rows, *whole[axis + 1 :]) for rows in each) for each in (held, wide)
         )
         return _into(out, self.tape.redistribute(x, plan_redistribution(source, target)))
+
+    def _periodic_halo(self, x: Tensor, axis: int, facts: tuple) -> Tensor:
+        """Return this rank's rows and their surroundings; what comes, also from the rank itself, in one alltoallv."""
+        plans = plan_halo(*facts)
+        mine = [
+            piece for rank in range(self.size) for piece in plans[self.rank].receives if piece.source == rank
+        ]
+        asked = [
+            (rank, piece)
+            for rank, plan in enumerate(plans)
+            for piece in plan.receives
+            if piece.source == self.rank
+        ]
+        sends, counts = [0] * self.size, [0] * self.size
+        for rank, piece in asked:
+            sends[rank] += piece.count
+        for piece in mine:
+            counts[piece.source] += piece.count
+        rows = [x.narrow(axis, 0, 0), *(x.narrow(axis, piece.start, piece.count) for _, piece in asked)]
+        got = self.tape.alltoallv(torch.cat(rows, dim=axis), tuple(sends), tuple(counts), axis=axis)
+        pieces = got.split([piece.count for piece in mine], dim=axis)
+        placed = sorted(zip((piece.target for piece in mine), range(len(mine))))
+        before = [pieces[i] for target, i in placed if target < plans[self.rank].before]
+        after = [pieces[i] for target, i in placed if target >= plans[self.rank].before]
+        return torch.cat([*before, x, *after], dim=axis)
 
     def exchange(self, sends: object, receives: object) -> None:
         """Refuse: a rank without pieces does not know what the others differentiate. See `exchange` below."""
@@ -192,13 +216,21 @@ class TapedComm:
         """See `Communicator.scan`."""
         if _is_constant(x):
             return self.origin.scan(x, op, out=out)
+        if op == "prod":
+            return _into(out, self._product(x, self.rank + 1))
         return _into(out, self.tape.scan(x, op))
 
     def exscan(self, x: Tensor, op: Any = "sum", *, out: Tensor | None = None) -> Tensor:
         """See `Communicator.exscan`."""
         if _is_constant(x):
             return self.origin.exscan(x, op, out=out)
+        if op == "prod":
+            return _into(out, self._product(x, self.rank))
         return _into(out, self.tape.exscan(x, op))
+
+    def _product(self, x: Tensor, n: int) -> Tensor:
+        """Return the product of the first `n` ranks; from all factors, for a quotient would be wrong at zeros."""
+        return self.tape.allgather(x[None])[:n].prod(0)
 
 
 def _is_constant(x: object) -> bool:
