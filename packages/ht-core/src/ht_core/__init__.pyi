@@ -69,6 +69,8 @@ from .info import namespace_info as __array_namespace_info__
 from .interop import from_dtensor as from_dtensor
 from .interop import to_dtensor as to_dtensor
 from .printing import array2string as array2string
+from .printing import array_repr as array_repr
+from .printing import array_str as array_str
 from .printing import get_printoptions as get_printoptions
 from .printing import printoptions as printoptions
 from .printing import set_printoptions as set_printoptions
