@@ -432,6 +432,23 @@ def test_functions_take_what_numpy_takes():
         ht.modf(ht.ones(2), out=(ht.ones(2),))
 
 
+def test_the_operand_with_fewer_elements_moves():
+    def run(comm):
+        large = spread(np.ones((40, 6)), 0, (30, 0, 10), comm)
+        for small in (
+            spread(np.arange(6.0), 0, (1, 4, 1), comm),
+            spread(np.ones((1, 6)), 1, (6, 0, 0), comm),
+        ):
+            for y in (lambda: large + small, lambda: small + large):  # noqa: B023
+                with comm.trace() as sent:
+                    found = y()
+                assert found.layout is large.layout
+                assert sent.bytes <= 2 * 6 * 8
+                np.testing.assert_array_equal(whole(found), 1 + whole(small) + np.zeros((40, 6)))
+
+    spmd(3, run)
+
+
 @pytest.mark.mpi
 def test_elementwise_chain_on_real_ranks(comm):
     values = np.linspace(-2, 2, 31)
