@@ -19,624 +19,485 @@ class Mutation:
     new: str
 
 
-#: Engine -> (its fast tests, mutations). A new engine is a new row.
+def within(file: str, *rows: tuple[str, str, str]) -> list[Mutation]:
+    """Return the mutations of a file from rows of (name, old, new)."""
+    return [Mutation(name, file, old, new) for name, old, new in rows]
+
+
+#: Engine -> (its fast tests, mutations).
 ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
     "reduction": (
         ["test_reductions.py"],
         [
-            Mutation("identity of sum", "statistics.py", "over(torch.sum, 0),", "over(torch.sum, 1),"),
-            Mutation(
-                "identity of prod", "engines/reduction_kernels.py", "_kept(x, mask, 1)", "_kept(x, mask, 0)"
+            *within(
+                "statistics.py",
+                ("identity of sum", "over(torch.sum, 0),", "over(torch.sum, 1),"),
             ),
-            Mutation(
-                "identity of max",
+            *within(
                 "engines/reduction_kernels.py",
-                "return -math.inf if largest else math.inf",
-                "return 0.0",
+                ("identity of prod", "_kept(x, mask, 1)", "_kept(x, mask, 0)"),
+                ("identity of max", "return -math.inf if largest else math.inf", "return 0.0"),
+                ("displacement of indices", "index = index + domain.corner[axis]", "index = index + 0"),
+                (
+                    "displacement of flat indices",
+                    "(index % lshape[axis] + domain.corner[axis]) * stride",
+                    "(index % lshape[axis]) * stride",
+                ),
+                ("stride of flat indices", "stride *= domain.shape[axis]", "stride *= lshape[axis]"),
             ),
-            Mutation(
-                "keepdims",
+            *within(
                 "engines/reduction.py",
-                "target = layout.keep(axes) if keepdims else layout.drop(axes)",
-                "target = layout.drop(axes) if keepdims else layout.keep(axes)",
+                (
+                    "keepdims",
+                    "target = layout.keep(axes) if keepdims else layout.drop(axes)",
+                    "target = layout.drop(axes) if keepdims else layout.keep(axes)",
+                ),
+                (
+                    "no combination",
+                    "combine = layout.split is not None and layout.split in axes",
+                    "combine = False",
+                ),
+                ("needless message", "if plan.combine and", "if"),
             ),
-            Mutation(
-                "displacement of indices",
-                "engines/reduction_kernels.py",
-                "index = index + domain.corner[axis]",
-                "index = index + 0",
+            *within(
+                "layout.py",
+                ("axis shift", "kept.index(self.split), self.counts)", "self.split, self.counts)"),
             ),
-            Mutation(
-                "displacement of flat indices",
-                "engines/reduction_kernels.py",
-                "(index % lshape[axis] + domain.corner[axis]) * stride",
-                "(index % lshape[axis]) * stride",
+            *within(
+                "engines/monoid.py",
+                ("ties", "(same & (j < i))", "(same & (j > i))"),
+                ("shift of means", "delta * delta * n_a * share", "0 * delta"),
             ),
-            Mutation(
-                "stride of flat indices",
-                "engines/reduction_kernels.py",
-                "stride *= domain.shape[axis]",
-                "stride *= lshape[axis]",
-            ),
-            Mutation(
-                "axis shift", "layout.py", "kept.index(self.split), self.counts)", "self.split, self.counts)"
-            ),
-            Mutation(
-                "no combination",
-                "engines/reduction.py",
-                "combine = layout.split is not None and layout.split in axes",
-                "combine = False",
-            ),
-            Mutation("needless message", "engines/reduction.py", "if plan.combine and", "if"),
-            Mutation("ties", "engines/monoid.py", "(same & (j < i))", "(same & (j > i))"),
-            Mutation(
-                "number of elements",
+            *within(
                 "moments.py",
-                "carry[1] if len(carry) > 1 else float(domain.n)",
-                "float(domain.n)",
+                ("number of elements", "carry[1] if len(carry) > 1 else float(domain.n)", "float(domain.n)"),
+                ("ddof", "max(domain.n - ddof, 0.0)", "max(domain.n, 0.0)"),
             ),
-            Mutation("ddof", "moments.py", "max(domain.n - ddof, 0.0)", "max(domain.n, 0.0)"),
-            Mutation("shift of means", "engines/monoid.py", "delta * delta * n_a * share", "0 * delta"),
         ],
     ),
     "scan": (
         ["test_scans.py"],
         [
-            Mutation(
-                "identity", "engines/scan.py", 'operator="sum", identity=0', 'operator="sum", identity=1'
-            ),
-            Mutation("no carry", "engines/scan.py", "if comm.rank:\n", "if False:\n"),
-            Mutation("inclusive carry", "engines/scan.py", "comm.exscan(", "comm.scan("),
-            Mutation(
-                "first row",
+            *within(
                 "engines/scan.py",
-                "(layout.counts[0] + 1, *layout.counts[1:])",
-                "(*layout.counts[:-1], layout.counts[-1] + 1)",
+                ("identity", 'operator="sum", identity=0', 'operator="sum", identity=1'),
+                ("no carry", "if comm.rank:\n", "if False:\n"),
+                ("inclusive carry", "comm.exscan(", "comm.scan("),
+                (
+                    "first row",
+                    "(layout.counts[0] + 1, *layout.counts[1:])",
+                    "(*layout.counts[:-1], layout.counts[-1] + 1)",
+                ),
+                ("needless message", "if layout.split == axis and comm.size > 1", "if comm.size > 1"),
+                ("rounded carry", "if dtype in (torch.float16, torch.bfloat16):", "if False:"),
+                ("missing numbers", "torch.where(local != local, row.identity, local)", "local"),
             ),
-            Mutation(
-                "needless message",
-                "engines/scan.py",
-                "if layout.split == axis and comm.size > 1",
-                "if comm.size > 1",
-            ),
-            Mutation(
-                "rounded carry",
-                "engines/scan.py",
-                "if dtype in (torch.float16, torch.bfloat16):",
-                "if False:",
-            ),
-            Mutation(
-                "halo of diff",
+            *within(
                 "calculus.py",
-                "_with_neighbours(x, axis, 0, n)",
-                "_with_neighbours(x, axis, n, 0)",
+                ("halo of diff", "_with_neighbours(x, axis, 0, n)", "_with_neighbours(x, axis, n, 0)"),
+            ),
+            *within(
+                "scans.py",
+                ("identity of products", "identity=1,", "identity=0,"),
             ),
         ],
     ),
     "selection": (
         ["test_quantiles.py"],
         [
-            Mutation(
-                "displacement of dealt columns",
+            *within(
                 "engines/order_statistics.py",
-                "start = part.start + after.displs[rank]",
-                "start = part.start",
+                (
+                    "displacement of dealt columns",
+                    "start = part.start + after.displs[rank]",
+                    "start = part.start",
+                ),
+                (
+                    "uneven rows",
+                    "before = Layout((self.n, c), 0, self.counts)",
+                    "before = Layout.even((self.n, c), 0, p)",
+                ),
             ),
-            Mutation(
-                "uneven rows",
-                "engines/order_statistics.py",
-                "before = Layout((self.n, c), 0, self.counts)",
-                "before = Layout.even((self.n, c), 0, p)",
-            ),
-            Mutation(
-                "missing numbers",
+            *within(
                 "quantiles.py",
-                "numbers = columns.count_numbers() if skips_nan else None",
-                "numbers = None",
+                (
+                    "missing numbers",
+                    "numbers = columns.count_numbers() if skips_nan else None",
+                    "numbers = None",
+                ),
             ),
-            Mutation("rank below", "engines/selection.py", "(self.k < less)", "(self.k <= less)"),
-            Mutation(
-                "base",
+            *within(
                 "engines/selection.py",
-                "return less_ + source.base, within_, nan_ > 0, kept",
-                "return less_, within_, nan_ > 0, kept",
+                ("rank below", "(self.k < less)", "(self.k <= less)"),
+                (
+                    "base",
+                    "return less_ + source.base, within_, nan_ > 0, kept",
+                    "return less_, within_, nan_ > 0, kept",
+                ),
+                ("missed bracket", "not bool(missed.any())", "True"),
             ),
-            Mutation("missed bracket", "engines/selection.py", "not bool(missed.any())", "True"),
-            Mutation(
-                "successor",
+            *within(
                 "engines/selection_pass.py",
-                "torch.where(tile > edge, tile, top)",
-                "torch.where(tile >= edge, tile, top)",
+                ("successor", "torch.where(tile > edge, tile, top)", "torch.where(tile >= edge, tile, top)"),
+                ("NaN", "nan |= tile.amax(1).isnan()", "pass"),
             ),
-            Mutation("NaN", "engines/selection_pass.py", "nan |= tile.amax(1).isnan()", "pass"),
         ],
     ),
     "elementwise": (
         ["test_operations.py", "test_elementwise.py", "test_array.py"],
         [
-            Mutation(
-                "alignment of axes",
+            *within(
                 "engines/elementwise.py",
-                "target.split - (target.ndim - x.ndim)",
-                "target.split",
-            ),
-            Mutation(
-                "broadcast extent",
-                "engines/elementwise.py",
-                "result[axis] = n if n != 1 else result[axis]",
-                "result[axis] = n",
-            ),
-            Mutation(
-                "broadcast along the split",
-                "engines/elementwise.py",
-                "or axis < 0 or x.shape[axis] != target.shape[target.split]:",
-                "or axis < 0:",
-            ),
-            Mutation(
-                "uneven counts",
-                "engines/elementwise.py",
-                "return Layout(x.shape, axis, target.counts)",
-                "return Layout.even(x.shape, axis, len(target.counts))",
-            ),
-            Mutation(
-                "candidates",
-                "engines/elementwise.py",
-                "if axis is not None and x.shape[x.split] == shape[axis]:",
-                "if axis is not None:",
-            ),
-            Mutation(
-                "dearer operand moves",
-                "engines/elementwise.py",
-                "best = min(candidates, key=moved)",
-                "best = max(candidates, key=moved)",
-            ),
-            Mutation(
-                "masked elements",
-                "engines/elementwise.py",
-                "torch.where(mask, value, out.larray)",
-                "torch.where(mask, value, 0)",
-            ),
-            Mutation(
-                "out over an operand",
-                "engines/elementwise.py",
-                "and not overlap(call.locals, out.larray)",
-                "",
-            ),
-            Mutation(
-                "order of unsigned",
-                "engines/elementwise.py",
-                "signed = [x ^ torch.iinfo(x.dtype).min if x.dtype in _UNSIGNED else x for x in signed]",
-                "pass",
-            ),
-            Mutation(
-                "integer out of bounds",
-                "engines/elementwise.py",
-                "if not limits.min <= value <= limits.max:",
-                "if False:",
+                ("alignment of axes", "target.split - (target.ndim - x.ndim)", "target.split"),
+                ("broadcast extent", "result[axis] = n if n != 1 else result[axis]", "result[axis] = n"),
+                (
+                    "broadcast along the split",
+                    "or axis < 0 or x.shape[axis] != target.shape[target.split]:",
+                    "or axis < 0:",
+                ),
+                (
+                    "uneven counts",
+                    "return Layout(x.shape, axis, target.counts)",
+                    "return Layout.even(x.shape, axis, len(target.counts))",
+                ),
+                (
+                    "candidates",
+                    "if axis is not None and x.shape[x.split] == shape[axis]:",
+                    "if axis is not None:",
+                ),
+                (
+                    "dearer operand moves",
+                    "best = min(candidates, key=moved)",
+                    "best = max(candidates, key=moved)",
+                ),
+                ("masked elements", "torch.where(mask, value, out.larray)", "torch.where(mask, value, 0)"),
+                ("out over an operand", "and not overlap(call.locals, out.larray)", ""),
+                (
+                    "order of unsigned",
+                    "signed = [x ^ torch.iinfo(x.dtype).min if x.dtype in _UNSIGNED else x for x in signed]",
+                    "pass",
+                ),
+                ("integer out of bounds", "if not limits.min <= value <= limits.max:", "if False:"),
             ),
         ],
     ),
     "redistribution": (
         ["test_array.py", "test_distribution.py", "test_rearranging.py", "test_rearranging_costs.py"],
         [
-            Mutation(
-                "needless message",
+            *within(
                 "engines/redistribution.py",
-                "if source is target or comm.size == 1:",
-                "if comm.size == 1:",
+                ("needless message", "if source is target or comm.size == 1:", "if comm.size == 1:"),
+                ("uneven cut", "cut(local, target.counts,", "cut(local, target.balanced().counts,"),
+                ("start of rows", "local.narrow(axis, start, stop", "local.narrow(axis, 0, stop"),
+                ("copy", "if copy else here", "if False else here"),
             ),
-            Mutation("displacement of a cut", "engines/taped.py", "sum(counts[: comm.rank])", "0"),
-            Mutation(
-                "uneven cut",
-                "engines/redistribution.py",
-                "cut(local, target.counts,",
-                "cut(local, target.balanced().counts,",
+            *within(
+                "engines/taped.py",
+                ("displacement of a cut", "sum(counts[: comm.rank])", "0"),
             ),
-            Mutation(
-                "start of rows",
-                "engines/redistribution.py",
-                "local.narrow(axis, start, stop",
-                "local.narrow(axis, 0, stop",
-            ),
-            Mutation("copy", "engines/redistribution.py", "if copy else here", "if False else here"),
-            Mutation(
-                "displacement of a box",
+            *within(
                 "layout.py",
-                "(start, start + self.counts[rank])",
-                "(0, self.counts[rank])",
+                ("displacement of a box", "(start, start + self.counts[rank])", "(0, self.counts[rank])"),
+                (
+                    "owner beside empty ranks",
+                    "return bisect_right(self.displs, row) - 1",
+                    "return self.displs.index(max(d for d in self.displs if d <= row))",
+                ),
+                ("axis of permute", "list(axes).index(self.split)", "axes[self.split]"),
+                ("axis of insert", "(axis <= self.split)", "(axis < self.split)"),
             ),
-            Mutation(
-                "owner beside empty ranks",
-                "layout.py",
-                "return bisect_right(self.displs, row) - 1",
-                "return self.displs.index(max(d for d in self.displs if d <= row))",
-            ),
-            Mutation("axis of permute", "layout.py", "list(axes).index(self.split)", "axes[self.split]"),
-            Mutation("axis of insert", "layout.py", "(axis <= self.split)", "(axis < self.split)"),
-            Mutation(
-                "flipped source",
+            *within(
                 "engines/pieces.py",
-                "((s1 - (b - t0), s1 - (a - t0)) if",
-                "((s0 + a - t0, s0 + b - t0) if",
+                ("flipped source", "((s1 - (b - t0), s1 - (a - t0)) if", "((s0 + a - t0, s0 + b - t0) if"),
+                ("flipped target", "((t0 + s1 - b, t0 + s1 - a) if", "((t0 + a - s0, t0 + b - s0) if"),
+                ("displacement of a piece", "slice(start - origin, stop - origin)", "slice(start, stop)"),
+                ("repeated rows", "in reversed(repeats)", "in repeats[:0]"),
+                ("needless exchange", "link.peer != rank for rank", "True for rank"),
+                ("order of flips", "kept.flip(link.piece.flip) if link.piece.flip else kept", "kept"),
             ),
-            Mutation(
-                "flipped target",
-                "engines/pieces.py",
-                "((t0 + s1 - b, t0 + s1 - a) if",
-                "((t0 + a - s0, t0 + b - s0) if",
-            ),
-            Mutation(
-                "displacement of a piece",
-                "engines/pieces.py",
-                "slice(start - origin, stop - origin)",
-                "slice(start, stop)",
-            ),
-            Mutation("repeated rows", "engines/pieces.py", "in reversed(repeats)", "in repeats[:0]"),
-            Mutation("needless exchange", "engines/pieces.py", "link.peer != rank for rank", "True for rank"),
-            Mutation(
-                "order of flips",
-                "engines/pieces.py",
-                "kept.flip(link.piece.flip) if link.piece.flip else kept",
-                "kept",
-            ),
-            Mutation(
-                "strides of runs",
+            *within(
                 "engines/runs.py",
-                "math.prod(shape[axis + 1 :]) for",
-                "math.prod(shape[axis:]) for",
+                ("strides of runs", "math.prod(shape[axis + 1 :]) for", "math.prod(shape[axis:]) for"),
+                ("displacement of runs", "zip(box, strides)) - start", "zip(box, strides))"),
+                ("displacement in a part", "slice(a - c, b - c)", "slice(a, b)"),
             ),
-            Mutation(
-                "displacement of runs", "engines/runs.py", "zip(box, strides)) - start", "zip(box, strides))"
-            ),
-            Mutation("displacement in a part", "engines/runs.py", "slice(a - c, b - c)", "slice(a, b)"),
         ],
     ),
     "creation": (
         ["test_creation.py", "test_layout.py"],
         [
-            Mutation("displacement", "engines/creation.py", "layout.offset(comm.rank), kind", "0, kind"),
-            Mutation(
-                "layout like",
+            *within(
                 "engines/creation.py",
-                'if split == "like" and comm in (None, x.comm):',
-                "if False:",
+                ("displacement", "layout.offset(comm.rank), kind", "0, kind"),
+                ("layout like", 'if split == "like" and comm in (None, x.comm):', "if False:"),
+                ("split like", 'split = x.split if split == "like"', 'split = None if split == "like"'),
+                ("negative split", 'normalize_axis(split, ndim, op, "split")', "split"),
+                ("sign of unsigned", "(int(value) + 2**63) % 2**64 - 2**63", "int(value) % 2**63"),
             ),
-            Mutation(
-                "split like",
-                "engines/creation.py",
-                'split = x.split if split == "like"',
-                'split = None if split == "like"',
-            ),
-            Mutation(
-                "even counts",
+            *within(
                 "layout.py",
-                "(small + 1,) * more + (small,) * (p - more)",
-                "(small,) * (p - more) + (small + 1,) * more",
+                (
+                    "even counts",
+                    "(small + 1,) * more + (small,) * (p - more)",
+                    "(small,) * (p - more) + (small + 1,) * more",
+                ),
             ),
-            Mutation(
-                "negative split", "engines/creation.py", 'normalize_axis(split, ndim, op, "split")', "split"
-            ),
-            Mutation(
-                "axis of the diagonal",
+            *within(
                 "building_matrices.py",
-                "(offset if axis == 0 else 0) - (offset if axis == 1 else 0)",
-                "(offset if axis == 1 else 0) - (offset if axis == 0 else 0)",
+                (
+                    "axis of the diagonal",
+                    "(offset if axis == 0 else 0) - (offset if axis == 1 else 0)",
+                    "(offset if axis == 1 else 0) - (offset if axis == 0 else 0)",
+                ),
             ),
-            Mutation("displacement of indices", "grids.py", "first = offset if a == cut else 0", "first = 0"),
-            Mutation(
-                "sign of unsigned",
-                "engines/creation.py",
-                "(int(value) + 2**63) % 2**64 - 2**63",
-                "int(value) % 2**63",
+            *within(
+                "grids.py",
+                ("displacement of indices", "first = offset if a == cut else 0", "first = 0"),
             ),
         ],
     ),
     "indexing": (
         ["test_indexing.py"],
         [
-            Mutation("displacement of a slice", "engines/indexing.py", "step - source.displs[rank]", "step"),
-            Mutation(
-                "first row of a step",
+            *within(
                 "engines/indexing.py",
-                "max(-((start - b) // step), 0)",
-                "max((b - start) // step, 0)",
+                ("displacement of a slice", "step - source.displs[rank]", "step"),
+                ("first row of a step", "max(-((start - b) // step), 0)", "max((b - start) // step, 0)"),
+                ("displacement of a row", "index -= layout.displs[owner]", "index -= 0"),
+                ("reversal stays", "sum(n > 0 for n in counts) > 1", "False"),
+                ("reversed boxes", "(extent - stop, extent - start) if", "(start, stop) if"),
+                ("shared row", ".clone(memory_format=torch.contiguous_format)\n    if comm", "\n    if comm"),
+                ("value over itself", "piece.clone() if overlaps(piece, target) else piece", "piece"),
+                ("owner of a value", "elif owner is not None and rank != owner and box:", "elif False:"),
             ),
-            Mutation(
-                "displacement of a row", "engines/indexing.py", "index -= layout.displs[owner]", "index -= 0"
-            ),
-            Mutation("reversal stays", "engines/indexing.py", "sum(n > 0 for n in counts) > 1", "False"),
-            Mutation(
-                "reversed boxes",
-                "engines/indexing.py",
-                "(extent - stop, extent - start) if",
-                "(start, stop) if",
-            ),
-            Mutation(
-                "shared row",
-                "engines/indexing.py",
-                ".clone(memory_format=torch.contiguous_format)\n    if comm",
-                "\n    if comm",
-            ),
-            Mutation(
-                "value over itself",
-                "engines/indexing.py",
-                "piece.clone() if overlaps(piece, target) else piece",
-                "piece",
-            ),
-            Mutation(
-                "owner of a value",
-                "engines/indexing.py",
-                "elif owner is not None and rank != owner and box:",
-                "elif False:",
-            ),
-            Mutation(
-                "negative integer",
+            *within(
                 "engines/index_key.py",
-                "return index + extent if index < 0",
-                "return index + extent - 1 if index < 0",
+                (
+                    "negative integer",
+                    "return index + extent if index < 0",
+                    "return index + extent - 1 if index < 0",
+                ),
+                ("place of arrays", "groups[0] if len(groups) == 1 else 0", "groups[0] if groups else 0"),
             ),
-            Mutation(
-                "place of arrays",
-                "engines/index_key.py",
-                "groups[0] if len(groups) == 1 else 0",
-                "groups[0] if groups else 0",
-            ),
-            Mutation(
-                "negative entries",
+            *within(
                 "engines/gather.py",
-                "torch.where(local < 0, local + extent, local)",
-                "local.clamp(min=0)",
+                ("negative entries", "torch.where(local < 0, local + extent, local)", "local.clamp(min=0)"),
+                ("displacement of keys", "here - source.displs[rank] if", "here if"),
+                (
+                    "displacement of own keys",
+                    "return index.local - source.displs[rank]",
+                    "return index.local",
+                ),
+                (
+                    "order of answers",
+                    "index_copy_(0, order + first if first else order,",
+                    "index_copy_(0, order.sort()[0],",
+                ),
+                ("displacement of a mask", "+= layout.displs[comm.rank]", "+= 0"),
+                (
+                    "counts of a mask",
+                    "(*layout.displs, layout.shape[layout.split])",
+                    "(*layout.balanced().displs, layout.shape[layout.split])",
+                ),
+                (
+                    "owners of rows",
+                    "stops = [d + n for d, n in zip(source.displs, source.counts)]",
+                    "stops = [d + n for d, n in zip(source.balanced().displs, source.balanced().counts)]",
+                ),
+                ("owners that decrease", "or bool((first[1:] < first[:-1]).any())", ""),
+                (
+                    "axis of the result",
+                    "broadcast.ndim if rest.split >= position else 0",
+                    "broadcast.ndim if rest.split > position else 0",
+                ),
             ),
-            Mutation("displacement of keys", "engines/gather.py", "here - source.displs[rank] if", "here if"),
-            Mutation(
-                "displacement of own keys",
-                "engines/gather.py",
-                "return index.local - source.displs[rank]",
-                "return index.local",
+            *within(
+                "engines/scatter.py",
+                ("last one wins", "out=is_last[:-1])", "out=is_last[1:])"),
+                ("rows over themselves", "if overlaps(rows, self.view):", "if False:"),
             ),
-            Mutation(
-                "order of answers",
-                "engines/gather.py",
-                "index_copy_(0, order + first if first else order,",
-                "index_copy_(0, order.sort()[0],",
-            ),
-            Mutation("displacement of a mask", "engines/gather.py", "+= layout.displs[comm.rank]", "+= 0"),
-            Mutation(
-                "counts of a mask",
-                "engines/gather.py",
-                "(*layout.displs, layout.shape[layout.split])",
-                "(*layout.balanced().displs, layout.shape[layout.split])",
-            ),
-            Mutation(
-                "owners of rows",
-                "engines/gather.py",
-                "for d, n in zip(source.displs, source.counts)], device=rows",
-                "for d, n in zip(source.balanced().displs, source.balanced().counts)], device=rows",
-            ),
-            Mutation(
-                "owners that decrease", "engines/gather.py", "or bool((first[1:] < first[:-1]).any())", ""
-            ),
-            Mutation(
-                "axis of the result",
-                "engines/gather.py",
-                "broadcast.ndim if rest.split >= position else 0",
-                "broadcast.ndim if rest.split > position else 0",
-            ),
-            Mutation("last one wins", "engines/scatter.py", "out=is_last[:-1])", "out=is_last[1:])"),
-            Mutation(
-                "rows over themselves", "engines/scatter.py", "if overlaps(rows, self.view):", "if False:"
-            ),
-            Mutation(
-                "axis of a small result", "engines/index_small.py", "return position + along", "return along"
-            ),
-            Mutation(
-                "axis beside small keys",
+            *within(
                 "engines/index_small.py",
-                "ndim if rest.split >= position else 0",
-                "ndim",
+                ("axis of a small result", "return position + along", "return along"),
+                ("axis beside small keys", "ndim if rest.split >= position else 0", "ndim"),
             ),
         ],
     ),
     "sort": (
         ["test_sorting.py"],
         [
-            Mutation(
-                "exact cuts",
-                "engines/sort.py",
-                "quota = targets - below - comm.exscan(equal)",
-                "quota = targets - below",
+            *within(
+                "engines/sort_by_parts.py",
+                (
+                    "displacement of places",
+                    "offset, n = sum(counts[: comm.rank]), sum(counts)",
+                    "offset, n = 0, sum(counts)",
+                ),
             ),
-            Mutation(
-                "probes",
+            *within(
                 "engines/sort.py",
-                "(upto <= targets[:, None]).sum(-1)",
-                "(upto < targets[:, None]).sum(-1)",
+                ("exact cuts", "quota = targets - below - comm.exscan(equal)", "quota = targets - below"),
+                ("probes", "(upto <= targets[:, None]).sum(-1)", "(upto < targets[:, None]).sum(-1)"),
+                ("common prefix", "int(differing.max()).bit_length()", "int(differing.min()).bit_length()"),
+                ("order of ties", "    _order_ties(keys, order)\n    return order", "    return order"),
+                ("ties of words", "tied[:-1] |= ~starts[1:]", "tied[:-1] |= False"),
+                (
+                    "segments of columns",
+                    "torch.arange(columns, device=packed.device) * extent",
+                    "torch.arange(columns, device=packed.device) * 0",
+                ),
+                ("order of segments", "copy_segments(moved, starts, got.T.reshape(-1))", "moved"),
             ),
-            Mutation(
-                "common prefix",
-                "engines/sort.py",
-                "int(differing.max()).bit_length()",
-                "int(differing.min()).bit_length()",
-            ),
-            Mutation(
-                "displacement of places",
-                "engines/sort.py",
-                "offset, n = sum(counts[: comm.rank]), sum(counts)",
-                "offset, n = 0, sum(counts)",
-            ),
-            Mutation(
-                "order of ties",
-                "engines/sort.py",
-                "    _order_ties(keys, order)\n    return order",
-                "    return order",
-            ),
-            Mutation("ties of words", "engines/sort.py", "tied[:-1] |= ~starts[1:]", "tied[:-1] |= False"),
-            Mutation(
-                "segments of columns",
-                "engines/sort.py",
-                "torch.arange(columns, device=packed.device) * extent",
-                "torch.arange(columns, device=packed.device) * 0",
-            ),
-            Mutation(
-                "order of segments",
-                "engines/sort.py",
-                "copy_segments(moved, starts, got.T.reshape(-1))",
-                "moved",
-            ),
-            Mutation(
-                "negative numbers",
+            *within(
                 "engines/sort_keys.py",
-                "keys.bitwise_xor_(torch.bitwise_right_shift(keys, limits.bits - 1).bitwise_and_(limits.max))",
-                "pass",
+                (
+                    "negative numbers",
+                    "keys.bitwise_xor_(torch.bitwise_right_shift(keys, limits.bits - 1).bitwise_and_(limits.max))",
+                    "pass",
+                ),
+                ("NaN of either sign", "(least < ~infinity) | (most > infinity)", "most > infinity"),
+                ("unsigned", "keys.bitwise_xor_(torch.iinfo(keys.dtype).min)", "pass"),
+                ("zeros are equal", "if join_zeros and bool(least < 0):", "if False:"),
+                (
+                    "missing real part",
+                    ".masked_fill_(no_real, infinity + 2)",
+                    ".masked_fill_(no_real, infinity + 1)",
+                ),
             ),
-            Mutation(
-                "NaN of either sign",
-                "engines/sort_keys.py",
-                "(least < ~infinity) | (most > infinity)",
-                "most > infinity",
-            ),
-            Mutation(
-                "unsigned", "engines/sort_keys.py", "keys.bitwise_xor_(torch.iinfo(keys.dtype).min)", "pass"
-            ),
-            Mutation(
-                "zeros are equal", "engines/sort_keys.py", "if join_zeros and bool(least < 0):", "if False:"
-            ),
-            Mutation("order of zeros", "sorting.py", "if is_mixed:", "if False:"),
-            Mutation(
-                "zeros over ranks",
+            *within(
                 "sorting.py",
-                "rows.is_floating_point() and _has_both_zeros(keys, x.comm)",
-                "False",
+                ("order of zeros", "if is_mixed:", "if False:"),
+                ("zeros over ranks", "rows.is_floating_point() and _has_both_zeros(keys, x.comm)", "False"),
+                (
+                    "axis",
+                    "return rows.movedim(-1, axis).contiguous()",
+                    "return rows.movedim(-1, 0).contiguous()",
+                ),
+                ("displacement of topk", "places + x.layout.displs[x.comm.rank]", "places"),
+                ("absent of topk", "(0, absent), value=-1)", "(0, absent), value=0)"),
             ),
-            Mutation(
-                "missing real part",
-                "engines/sort_keys.py",
-                ".masked_fill_(no_real, infinity + 2)",
-                ".masked_fill_(no_real, infinity + 1)",
-            ),
-            Mutation(
-                "axis",
-                "sorting.py",
-                "return rows.movedim(-1, axis).contiguous()",
-                "return rows.movedim(-1, 0).contiguous()",
-            ),
-            Mutation("displacement of topk", "sorting.py", "places + x.layout.displs[x.comm.rank]", "places"),
-            Mutation("absent of topk", "sorting.py", "(0, absent), value=-1)", "(0, absent), value=0)"),
         ],
     ),
     "sets": (
         ["test_sets.py"],
         [
-            Mutation(
-                "displacement",
+            *within(
                 "engines/distinct.py",
-                "here + sum(counts[: comm.rank]), counts",
-                "here, counts",
+                ("displacement", "here + sum(counts[: comm.rank]), counts", "here, counts"),
+                ("NaN apart", "starts |= apart(ranked)", "pass"),
+                (
+                    "cuts",
+                    "sent = torch.tensor(cuts, dtype",
+                    "sent = torch.tensor([0, *(min(c + 1, cuts[-1]) for c in cuts[1:])], dtype",
+                ),
             ),
-            Mutation("NaN apart", "engines/distinct.py", "starts |= apart(ranked)", "pass"),
-            Mutation("first of several ranks", "sets.py", '["amin", "amin"]', '["amax", "amax"]'),
-            Mutation(
-                "cuts",
-                "engines/distinct.py",
-                "sent = torch.tensor(cuts, dtype",
-                "sent = torch.tensor([0, *(min(c + 1, cuts[-1]) for c in cuts[1:])], dtype",
-            ),
-            Mutation("global places", "sets.py", "return places + offset * inner", "return places"),
-            Mutation(
-                "global places within",
+            *within(
                 "sets.py",
-                "(outer * x.shape[x.split] + offset) * inner",
-                "(outer * x.shape[x.split]) * inner",
+                ("first of several ranks", '["amin", "amin"]', '["amax", "amax"]'),
+                ("global places", "return places + offset * inner", "return places"),
+                (
+                    "global places within",
+                    "(outer * x.shape[x.split] + offset) * inner",
+                    "(outer * x.shape[x.split]) * inner",
+                ),
             ),
-            Mutation(
-                "displacement of a look-up", "engines/sorted_lookup.py", ".add_(layout.displs[comm.rank])", ""
+            *within(
+                "engines/sorted_lookup.py",
+                ("displacement of a look-up", ".add_(layout.displs[comm.rank])", ""),
+                ("ends of parts", "lasts[ranks[:-1]]", "lasts[ranks]"),
             ),
-            Mutation("ends of parts", "engines/sorted_lookup.py", "lasts[ranks[:-1]]", "lasts[ranks]"),
         ],
     ),
     "random": (
         ["test_random.py"],
         [
-            Mutation(
-                "displacement", "sampling.py", "return layout.displs[rank] * inner, runs", "return 0, runs"
-            ),
-            Mutation(
-                "uneven rows",
+            *within(
                 "sampling.py",
-                "runs, layout.counts[rank] * inner, max",
-                "runs, layout.balanced().counts[rank] * inner, max",
+                ("displacement", "return layout.displs[rank] * inner, runs", "return 0, runs"),
+                (
+                    "uneven rows",
+                    "runs, layout.counts[rank] * inner, max",
+                    "runs, layout.balanced().counts[rank] * inner, max",
+                ),
+                ("stride of runs", "stride = layout.shape[layout.split] * inner", "stride = inner"),
             ),
-            Mutation(
-                "stride of runs",
-                "sampling.py",
-                "stride = layout.shape[layout.split] * inner",
-                "stride = inner",
-            ),
-            Mutation("owners of rows", "permutation.py", 'side="right") - 1', 'side="left") - 1'),
-            Mutation(
-                "order of arrival", "permutation.py", "index_copy_(axis, arrival, moved)", "copy_(moved)"
+            *within(
+                "permutation.py",
+                ("owners of rows", 'side="right") - 1', 'side="left") - 1'),
+                ("order of arrival", "index_copy_(axis, arrival, moved)", "copy_(moved)"),
             ),
         ],
     ),
     "gradients": (
-        ["test_autograd.py"],
+        ["test_autograd.py", "test_autograd_orders.py"],
         [
-            Mutation(
-                "part of other ranks", "engines/taped.py", "return comm.tape.to_local(local)", "return local"
-            ),
-            Mutation(
-                "slice of a whole",
+            *within(
                 "engines/taped.py",
-                "return comm.tape.block(local, counts, axis=axis)",
-                "pass",
+                ("part of other ranks", "return comm.tape.to_local(local)", "return local"),
+                ("slice of a whole", "return comm.tape.block(local, counts, axis=axis)", "pass"),
+                (
+                    "factors of the ranks before",
+                    "allgather(x[None])[:n].prod(0)",
+                    "allgather(x[None])[: n + 1].prod(0)",
+                ),
+                ("rows that come round", "if target < plans[self.rank].before]", "if target < 0]"),
             ),
-            Mutation(
-                "share of a replicated result",
+            *within(
                 "engines/recording.py",
-                "seed / comm.size if is_local and layout.split is None else seed",
-                "seed",
+                (
+                    "share of a replicated result",
+                    "seed / comm.size if is_local and layout.split is None else seed",
+                    "seed",
+                ),
+                (
+                    "sum over ranks",
+                    "return comm.allreduce(g) if create else comm.origin.allreduce(g)",
+                    "return g",
+                ),
+                (
+                    "silent loss",
+                    "if is_lost or (fed and made and not any(y.requires_grad for y in made)):",
+                    "if False:",
+                ),
             ),
-            Mutation(
-                "sum over ranks",
-                "engines/recording.py",
-                "return comm.allreduce(g) if create else comm.origin.allreduce(g)",
-                "return g",
-            ),
-            Mutation(
-                "silent loss",
-                "engines/recording.py",
-                "if is_lost or (fed and made and not any(y.requires_grad for y in made)):",
-                "if False:",
+            *within(
+                "quantiles.py",
+                ("equal elements share", " / total(hit, axis=axes, keepdims=True)", ""),
+                ("between two elements", "[(low, 1 - gamma), (high, gamma)]", "[(low, 1 - gamma)]"),
             ),
         ],
     ),
     "neighbours": (
         ["test_rearranging.py", "test_manipulation.py", "test_scans.py", "test_array.py"],
         [
-            Mutation(
-                "halo behind",
+            *within(
                 "halos.py",
-                "(displ + count, min(displ + count + after, n))",
-                "(displ + count, displ + count)",
+                (
+                    "halo behind",
+                    "(displ + count, min(displ + count + after, n))",
+                    "(displ + count, displ + count)",
+                ),
+                ("halo in front", "(max(displ - before, 0), displ)", "(displ, displ)"),
             ),
-            Mutation("halo in front", "halos.py", "(max(displ - before, 0), displ)", "(displ, displ)"),
-            Mutation(
-                "windows of a rank",
+            *within(
                 "unfolding.py",
-                "min(-(-displ // step), windows)",
-                "min(displ // step, windows)",
+                ("windows of a rank", "min(-(-displ // step), windows)", "min(displ // step, windows)"),
             ),
-            Mutation(
-                "displacement of the diagonal",
+            *within(
                 "diagonals.py",
-                "shift = offset + start if is_row else offset - start",
-                "shift = offset",
+                (
+                    "displacement of the diagonal",
+                    "shift = offset + start if is_row else offset - start",
+                    "shift = offset",
+                ),
             ),
-            Mutation(
-                "displacement of tiles",
+            *within(
                 "tiling.py",
-                "starts = [displ % n for displ in layout.displs]",
-                "starts = [0 for displ in layout.displs]",
+                (
+                    "displacement of tiles",
+                    "starts = [displ % n for displ in layout.displs]",
+                    "starts = [0 for displ in layout.displs]",
+                ),
             ),
         ],
     ),

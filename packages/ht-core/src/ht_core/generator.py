@@ -36,7 +36,7 @@ from .random_arguments import (
     non_negative,
     number,
 )
-from .sampling import Distribution, fill_array, result_type
+from .sampling import FLOATS, Distribution, fill_array, result_type
 
 ALGORITHM = "philox4x64-10"
 _DISTRIBUTION = "*Distribution*: any split; no message. All ranks make the call, with the same arguments."
@@ -56,7 +56,6 @@ DNDarray
 _OUT = """out : DNDarray, optional
     Filled in place, whatever its layout, and returned; its shape and dtype are those of the result.
 """
-_FLOATS = "float64 (the default), float32, float16 or bfloat16."
 _INTEGERS = "Any integer type or bool; int64 by default."
 #: Calls that a jump passes over: no stream of a program comes near it.
 JUMP = 1 << 48
@@ -70,7 +69,7 @@ _NORMAL = Distribution(
 _EXPONENTIAL = Distribution("exponential", (non_negative("scale", ""),), lambda scale: (scale, 0.0), 1)
 
 
-def _documented(dtypes: str = _FLOATS, out: str = ""):
+def _documented(dtypes: str = FLOATS, out: str = ""):
     """Complete the docstring of a method that makes an array."""
 
     def complete(method):

@@ -6,8 +6,10 @@ axis, all ranks compute all vectors, without a message. So the numbers never dep
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,7 +23,26 @@ from .engines.creation import normalize_shape, normalize_split
 from .errors import LayoutError
 from .layout import Layout
 from .random_arguments import in_range
-from .sampling import Trials, fill_range, result_type, runs_of, tiles
+from .sampling import FLOATS, Trials, fill_range, result_type, runs_of, tiles
+
+_PLACE = """split : int, optional
+    The axis of the result along which it is cut.
+device, comm
+    As in :meth:`random`."""
+#: Texts of parameters that several methods share.
+_TEXTS = {
+    "{size}": "size : int or tuple of int, optional\n    Number of vectors; a tuple gives the shape.",
+    "{floats}": f"dtype : dtype, optional\n    {FLOATS}\n{_PLACE}",
+    "{integers}": f"dtype : dtype, optional\n    An integer type (int64 by default) or a floating one.\n{_PLACE}",
+}
+
+
+def _documented(method: Callable) -> Callable:
+    text = inspect.cleandoc(method.__doc__)
+    for name, part in _TEXTS.items():
+        text = text.replace(name, part)
+    method.__doc__ = text
+    return method
 
 
 class Multivariate:
@@ -29,6 +50,7 @@ class Multivariate:
 
     __slots__ = ()
 
+    @_documented
     def dirichlet(self, alpha, size=None, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
         """Draw from the Dirichlet distribution: vectors of k positive numbers that add up to 1.
 
@@ -36,14 +58,8 @@ class Multivariate:
         ----------
         alpha : array_like of float, shape (k,)
             Positive. Held by every rank (a split array is gathered: 8 k bytes).
-        size : int or tuple of int, optional
-            Number of vectors; a tuple gives the shape.
-        dtype : dtype, optional
-            float64 (the default), float32, float16 or bfloat16.
-        split : int, optional
-            The axis of the result along which it is cut.
-        device, comm
-            As in :meth:`random`.
+        {size}
+        {floats}
 
         Returns
         -------
@@ -75,6 +91,7 @@ class Multivariate:
         kind = result_type("dirichlet", dtype, None, False)
         return self._vectors("dirichlet", size, weights, kind, vectors, k, split, device, comm)
 
+    @_documented
     def multinomial(self, n, pvals, size=None, dtype=None, *, split=None, device=None, comm=None) -> DNDarray:
         """Draw how `n` independent trials fall into k categories.
 
@@ -84,14 +101,8 @@ class Multivariate:
             Number of trials, in [0, 2**63).
         pvals : array_like of float, shape (k,)
             Probabilities; the last one is what the others leave of 1. Held by every rank (a split array is gathered).
-        size : int or tuple of int, optional
-            Number of vectors; a tuple gives the shape.
-        dtype : dtype, optional
-            An integer type (int64 by default) or a floating one.
-        split : int, optional
-            The axis of the result along which it is cut.
-        device, comm
-            As in :meth:`random`.
+        {size}
+        {integers}
 
         Returns
         -------
@@ -135,6 +146,7 @@ class Multivariate:
             "multinomial", size, shares.clip(0, 1), kind, vectors, k, split, device, comm, per=1
         )
 
+    @_documented
     def multivariate_hypergeometric(
         self,
         colors,
@@ -155,16 +167,10 @@ class Multivariate:
             How many things there are of each colour, 2**50 in all at most. Held by every rank.
         nsample : int
             How many are taken.
-        size : int or tuple of int, optional
-            Number of vectors; a tuple gives the shape.
+        {size}
         method : {"marginals", "count"}
             Accepted as in NumPy; the numbers are the same.
-        dtype : dtype, optional
-            An integer type (int64 by default) or a floating one.
-        split : int, optional
-            The axis of the result along which it is cut.
-        device, comm
-            As in :meth:`random`.
+        {integers}
 
         Returns
         -------
@@ -209,6 +215,7 @@ class Multivariate:
         table = np.stack([things, others])
         return self._vectors(op, size, table, kind, vectors, k, split, device, comm, per=1)
 
+    @_documented
     def multivariate_normal(
         self,
         mean,
@@ -231,20 +238,14 @@ class Multivariate:
             Held by every rank, as is `cov`.
         cov : array_like of float, shape (k, k)
             Symmetric, positive semi-definite.
-        size : int or tuple of int, optional
-            Number of vectors; a tuple gives the shape.
+        {size}
         check_valid : {"warn", "raise", "ignore"}
             What happens where `cov` is not positive semi-definite within `tol`.
         tol : float
             Tolerance of that check.
         method : {"svd", "eigh", "cholesky"}
             How the factor of `cov` is found, on every rank.
-        dtype : dtype, optional
-            float64 (the default), float32, float16 or bfloat16.
-        split : int, optional
-            The axis of the result along which it is cut.
-        device, comm
-            As in :meth:`random`.
+        {floats}
 
         Returns
         -------

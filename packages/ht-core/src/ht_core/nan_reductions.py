@@ -24,49 +24,37 @@ from .engines.reduction_rows import reduction
 from .errors import LayoutError
 from .moments import MOMENTS, deviation, mean_result, quotient, variance, variance_result
 from .registry import register
-from .statistics import index_of, int64_result, restored, sum_result
+from .statistics import EXTREME, PROD, SUM, index_of, int64_result
 
 nansum = reduction(
     "nansum",
     over(torch.sum, 0),
     "Add up elements over axes, NaN as 0.",
-    monoid=by("sum"),
-    identity=0,
-    result=sum_result,
+    **SUM,
     skips_nan=True,
-    returns="Of the dtype of `x`; int64 (uint64) for smaller integers and bool.",
 )
 nanprod = reduction(
     "nanprod",
     product,
     "Multiply elements over axes, NaN as 1.",
-    monoid=by("prod"),
-    identity=1,
-    result=sum_result,
+    **PROD,
     skips_nan=True,
-    returns="Of the dtype of `x`; int64 (uint64) for smaller integers and bool.",
 )
 nanmax = reduction(
     "nanmax",
     nan_extreme(torch.amax, True),
     "Return the largest number over axes; NaN only where there is no number.",
     monoid=by("fmax"),
-    finish=restored,
-    accepts="biuf",
-    accumulate=as_is,
+    **EXTREME,
     skips_nan=True,
-    takes="extreme",
 )
 nanmin = reduction(
     "nanmin",
     nan_extreme(torch.amin, False),
     "Return the smallest number over axes; NaN only where there is no number.",
     monoid=by("fmin"),
-    finish=restored,
-    accepts="biuf",
-    accumulate=as_is,
+    **EXTREME,
     skips_nan=True,
-    takes="extreme",
 )
 nanmean = reduction(
     "nanmean",

@@ -302,7 +302,8 @@ def _median(op, x, axis, out, keepdims, skips_nan) -> DNDarray:
 
 _DOC = """{summary}
 
-Exact, without sorting or gathering: elements are found by distributed selection.{nan}
+Exact, without sorting or gathering: elements are found by distributed selection.{nan} The gradient goes to the elements
+that a result lies between; equal ones share it evenly.{unweighted}
 
 *Distribution*: where the split axis is reduced, the result is replicated. Long columns take about 6 to 12 small
 messages, whatever the number of columns and quantiles: samples of at most 2 MiB in all, counts, and the last 32768
@@ -365,6 +366,7 @@ def _documented(name: str, summary: str, unit: str | None, skips_nan: bool, exam
             summary=summary,
             nan=" NaN is left out." if skips_nan else " A column with NaN gives NaN.",
             weighted=_WEIGHTED if has_q else "",
+            unweighted=" With weights it is refused." if has_q else "",
             q=_Q.format(unit=unit) if has_q else "",
             method=_METHOD if has_q else "",
             weights=_WEIGHTS if has_q else "",

@@ -316,7 +316,7 @@ def _flat_part(parameter: torch.Tensor, lshape: tuple[int, ...], first: int, cou
 
 # -- rows ---------------------------------------------------------------------------------------------------------
 
-_FLOATS = "float64 (the default), float32, float16 or bfloat16."
+FLOATS = "float64 (the default), float32, float16 or bfloat16."
 _INTEGERS = (
     "An integer type (int64 by default; numbers beyond its limits become the limit) or a floating one."
 )
@@ -377,7 +377,7 @@ def distribution(row: Distribution, summary: str, body: str = "", notes: str = "
         summary=summary,
         body=body + "\n\n" if body else "",
         parameters="\n".join(described),
-        dtypes=_INTEGERS if row.is_integer else _FLOATS,
+        dtypes=_INTEGERS if row.is_integer else FLOATS,
         notes=f"\nNotes\n-----\n{notes}\n" if notes else "",
     )
     return method

@@ -42,34 +42,39 @@ def _span(carry: Carry, domain: Domain) -> torch.Tensor:
     return (top - bottom).view(domain.source)
 
 
+#: What a reduction and its variant that leaves NaN out have in common.
+_TOTAL = {
+    "result": sum_result,
+    "returns": "Of the dtype of `x`; int64 (uint64) for smaller integers and bool.",
+}
+SUM = {"monoid": by("sum"), "identity": 0, **_TOTAL}
+PROD = {"monoid": by("prod"), "identity": 1, **_TOTAL}
+EXTREME = {"finish": restored, "accepts": "biuf", "accumulate": as_is, "takes": "extreme"}
+_INDEX = {
+    "finish": index_of,
+    "accepts": "biuf",
+    "result": int64_result,
+    "accumulate": as_is,
+    "temporary": True,
+    "takes": "index",
+    "returns": "Of dtype int64.",
+    "body": "The message holds 16 bytes per element of the result: value and index.",
+}
+
 sum = reduction(
     "sum",
     over(torch.sum, 0),
     "Add up elements over axes.",
-    monoid=by("sum"),
-    identity=0,
-    result=sum_result,
-    returns="Of the dtype of `x`; int64 (uint64) for smaller integers and bool.",
+    **SUM,
     body="16-bit floats are accumulated in float32; integers are exact modulo 2**64.",
 )
-prod = reduction(
-    "prod",
-    product,
-    "Multiply elements over axes.",
-    monoid=by("prod"),
-    identity=1,
-    result=sum_result,
-    returns="Of the dtype of `x`; int64 (uint64) for smaller integers and bool.",
-)
+prod = reduction("prod", product, "Multiply elements over axes.", **PROD)
 max = reduction(
     "max",
     extreme(torch.amax, True),
     "Return the largest element over axes; NaN wins.",
     monoid=by("max"),
-    finish=restored,
-    accepts="biuf",
-    accumulate=as_is,
-    takes="extreme",
+    **EXTREME,
     aliases=("amax",),
 )
 min = reduction(
@@ -77,10 +82,7 @@ min = reduction(
     extreme(torch.amin, False),
     "Return the smallest element over axes; NaN wins.",
     monoid=by("min"),
-    finish=restored,
-    accepts="biuf",
-    accumulate=as_is,
-    takes="extreme",
+    **EXTREME,
     aliases=("amin",),
 )
 ptp = reduction(
@@ -135,26 +137,12 @@ argmax = reduction(
     arg(torch.argmax, True),
     "Return the index of the first largest element along an axis, or in the flattened array; NaN wins.",
     monoid=by_index("argmax"),
-    finish=index_of,
-    accepts="biuf",
-    result=int64_result,
-    accumulate=as_is,
-    temporary=True,
-    takes="index",
-    returns="Of dtype int64.",
-    body="The message holds 16 bytes per element of the result: value and index.",
+    **_INDEX,
 )
 argmin = reduction(
     "argmin",
     arg(torch.argmin, False),
     "Return the index of the first smallest element along an axis, or in the flattened array; NaN wins.",
     monoid=by_index("argmin"),
-    finish=index_of,
-    accepts="biuf",
-    result=int64_result,
-    accumulate=as_is,
-    temporary=True,
-    takes="index",
-    returns="Of dtype int64.",
-    body="The message holds 16 bytes per element of the result: value and index.",
+    **_INDEX,
 )

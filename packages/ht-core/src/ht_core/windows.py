@@ -10,8 +10,22 @@ from . import types
 from .dndarray import DNDarray
 from .engines.creation import create, creates
 
+_DOC = """Make the {name} window: {what}. No message.
 
-def _window(op: str, M: int, shape: Callable, split, device, comm) -> DNDarray:
+    Parameters
+    ----------
+    M : int
+        Number of points.
+    {{common}}
+
+    Examples
+    --------
+    >>> ht.{example}.numpy().round(9).tolist()
+    {output}
+    """
+
+
+def _make(op: str, M: int, shape: Callable, split, device, comm) -> DNDarray:
     """Make ``shape(t)`` for t evenly spaced in [-1, 1]; the single point of M = 1 is the middle, as NumPy's is."""
     n = max(int(M), 0)
 
@@ -23,80 +37,62 @@ def _window(op: str, M: int, shape: Callable, split, device, comm) -> DNDarray:
     return create(op, (n,), types.float64, split, device, comm, fill)
 
 
-@creates
-def bartlett(M, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Bartlett window: a triangle that is 0 at both ends. No message.
+def _window(op: str, shape: Callable, name: str, what: str, example: str, output: str) -> Callable:
+    """Define a window that has no parameter but its length."""
 
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
+    def function(M, *, split=None, device=None, comm=None) -> DNDarray:
+        return _make(op, M, shape, split, device, comm)
 
-    Examples
-    --------
-    >>> ht.bartlett(5, split=0).numpy().tolist()
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    return _window("bartlett", M, lambda t: 1 - t.abs(), split, device, comm)
+    function.__name__ = function.__qualname__ = op
+    function.__module__ = "ht_core"
+    function.__doc__ = _DOC.format(name=name, what=what, example=example, output=output)
+    return creates(function)
 
 
-@creates
-def hanning(M, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Hann window: a raised cosine that is 0 at both ends. No message.
+def _cosines(*weights: float) -> Callable:
+    """Return the shape that is a sum of cosines of 0, 1, 2, ... half turns."""
 
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
+    def shape(t: torch.Tensor) -> torch.Tensor:
+        total = weights[0] + weights[1] * torch.cos(torch.pi * t)
+        for k, weight in enumerate(weights[2:], start=2):
+            total += weight * torch.cos(k * torch.pi * t)
+        return total
 
-    Examples
-    --------
-    >>> ht.hanning(5, split=0).numpy().round(9).tolist()
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    return _window("hanning", M, lambda t: 0.5 + 0.5 * torch.cos(torch.pi * t), split, device, comm)
+    return shape
 
 
-@creates
-def hamming(M, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Hamming window: a raised cosine that is 0.08 at both ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> ht.hamming(3, split=0).numpy().round(9).tolist()
-    [0.08, 1.0, 0.08]
-    """
-    return _window("hamming", M, lambda t: 0.54 + 0.46 * torch.cos(torch.pi * t), split, device, comm)
-
-
-@creates
-def blackman(M, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Blackman window: two cosines that are nearly 0 at both ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> abs(ht.blackman(3, split=0).numpy().round(9)).tolist()
-    [0.0, 1.0, 0.0]
-    """
-
-    def shape(t):
-        return 0.42 + 0.5 * torch.cos(torch.pi * t) + 0.08 * torch.cos(2 * torch.pi * t)
-
-    return _window("blackman", M, shape, split, device, comm)
+bartlett = _window(
+    "bartlett",
+    lambda t: 1 - t.abs(),
+    "Bartlett",
+    "a triangle that is 0 at both ends",
+    "bartlett(5, split=0)",
+    "[0.0, 0.5, 1.0, 0.5, 0.0]",
+)
+hanning = _window(
+    "hanning",
+    _cosines(0.5, 0.5),
+    "Hann",
+    "a raised cosine that is 0 at both ends",
+    "hanning(5, split=0)",
+    "[0.0, 0.5, 1.0, 0.5, 0.0]",
+)
+hamming = _window(
+    "hamming",
+    _cosines(0.54, 0.46),
+    "Hamming",
+    "a raised cosine that is 0.08 at both ends",
+    "hamming(3, split=0)",
+    "[0.08, 1.0, 0.08]",
+)
+blackman = _window(
+    "blackman",
+    _cosines(0.42, 0.5, 0.08),
+    "Blackman",
+    "two cosines that are nearly 0 at both ends",
+    "blackman(3, split=0)",
+    "[0.0, 1.0, 0.0]",
+)
 
 
 @creates
@@ -122,4 +118,4 @@ def kaiser(M, beta, *, split=None, device=None, comm=None) -> DNDarray:
         whole = torch.full((), beta, dtype=torch.float64, device=t.device)
         return torch.i0(beta * torch.sqrt(1 - t * t)) / torch.i0(whole)
 
-    return _window("kaiser", M, shape, split, device, comm)
+    return _make("kaiser", M, shape, split, device, comm)

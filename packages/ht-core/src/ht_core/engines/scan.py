@@ -3,7 +3,8 @@
 A scan is a row of its kernel along one axis, the operator that joins carries, and its identity. Nothing is sent where
 the scanned axis is not the split axis. This file knows no operation by name.
 
-Gradients: `execute` records itself (``recording``); see ``taped`` for what it makes of the exscan.
+Gradients: `execute` records itself (``recording``). While it does, a product gathers one row of every rank: a quotient
+of products would be wrong at zeros.
 """
 
 from __future__ import annotations
