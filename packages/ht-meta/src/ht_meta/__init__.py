@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     import ht_linalg as linalg
     import ht_linalg.fft as fft
     import ht_linalg.signal as signal
+    import ht_linalg.sparse as sparse
     import ht_linalg.spatial as spatial
     import ht_ml.base as base
     import ht_ml.cluster as cluster
@@ -67,6 +68,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "save": ("ht_io", "save"),
     "save_hdf5": ("ht_io", "save_hdf5"),
     "signal": ("ht_linalg.signal", None),
+    "sparse": ("ht_linalg.sparse", None),
     "spatial": ("ht_linalg.spatial", None),
     "qr": ("ht_linalg", "qr"),
     # What ht-core itself finds in the wheels above it.
