@@ -1,11 +1,15 @@
 """Creation: the same numbers as NumPy's for any number of ranks and any split, without a message."""
 
+import subprocess
+import sys
+
 import ht_comm
 import ht_core as ht
 import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
+from ht_core.engines.progression import progression
 from ht_core.testing import spread, whole
 
 INT_DTYPES = ["int8", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -370,3 +374,53 @@ def test_indices_of_diagonals_and_triangles(p):
     for results in spmd(p, run):
         for result, wanted in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, wanted)
+
+
+PROGRESSIONS = [
+    (ht.arange, np.arange, (70000,)),  # more than a tile, nothing rounded
+    (ht.arange, np.arange, (5, -70000, -2)),
+    (ht.arange, np.arange, (0.5, 7000.1, 0.1)),  # rounded
+    (ht.arange, np.arange, (1, 40, 1.5)),
+    (ht.arange, np.arange, (16777210, 16777250, 3)),  # at the end of the integers of float32
+    (ht.linspace, np.linspace, (0, 1, 70001)),
+    (ht.linspace, np.linspace, (-1e3, 1e9, 40000)),
+    (ht.linspace, np.linspace, (0, 69999, 70000)),
+    (ht.linspace, np.linspace, (0.1, 0.7, 33000)),  # float16: a value near the middle of two is rounded once
+]
+
+
+@pytest.mark.parametrize(
+    "dtype", [None, "float64", "float32", "float16", "complex64", "int64", "int32", "uint64"]
+)
+@pytest.mark.parametrize("case", PROGRESSIONS, ids=lambda case: f"{case[1].__name__}{case[2]}")
+def test_progressions_have_the_bits_of_numpy(case, dtype):
+    ours, theirs, arguments = case
+    if dtype == "uint64" and min(arguments) < 0:
+        dtype = "int16"  # both wrap around
+    if dtype == "float16" and max(map(abs, arguments)) > 6e4:
+        dtype = "float64"
+    with np.errstate(invalid="ignore"):
+        expected = theirs(*arguments, dtype=dtype)
+    for p, split in ((1, None), (3, 0)):
+        for result in spmd(p, lambda comm, split=split: whole(ours(*arguments, dtype=dtype, split=split))):
+            assert result.dtype == expected.dtype
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_indices_beyond_the_integers_of_float32_are_rounded_once():
+    first = 2**24 - 3
+    for n in (5, 40):
+        got = progression(n, first, 1.0, 0.5, torch.float32, torch.float32, torch.device("cpu")).numpy()
+        index = np.arange(first, first + n).astype(np.float32)
+        np.testing.assert_array_equal(got, index * np.float32(0.5) + np.float32(1.0))
+
+
+def test_memory_of_results_is_touched_once():
+    make = "ht.full(3 << 20, 1.5, dtype=ht.float32)"
+    code = (
+        f"import resource, ht_core as ht\nfor _ in range(3): {make}\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        f"before = faults()\nfor _ in range(20): {make}\nprint(faults() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 512  # one result has 3072 small pages

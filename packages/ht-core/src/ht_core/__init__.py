@@ -3,18 +3,13 @@
 ``import ht_core as ht`` (or ``import ht_meta as ht`` for the whole stack).
 """
 
-import os
 from math import e, inf, nan, pi
-
-# Ask Linux for huge pages for large tensors: the first touch of fresh memory, which most operations pay for their
-# result, becomes several times cheaper. torch reads the variable at its first large allocation; a value set by the
-# user stays.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from ht_comm import CommError, get_comm, use_comm
 from numpy import index_exp, s_
 
 from . import (
+    allocator,
     arithmetic,
     array_attributes,
     assigning,

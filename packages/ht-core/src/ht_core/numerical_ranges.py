@@ -9,13 +9,17 @@ import torch
 
 from . import types
 from .dndarray import DNDarray, _cast
-from .engines.creation import create, creates, signed
+from .engines.creation import create, creates
+from .engines.progression import progression
 from .errors import LayoutError
 
 
 @creates
 def arange(start, /, stop=None, step=1, *, dtype=None, split=None, device=None, comm=None) -> DNDarray:
     """Make the values ``start, start + step, ...`` below `stop`. No message.
+
+    As in NumPy, value i is ``start + i * (second - start)``, computed in the dtype of the result: multiples of a
+    fraction carry its rounding error; ``linspace`` does not.
 
     Parameters
     ----------
@@ -45,13 +49,20 @@ def arange(start, /, stop=None, step=1, *, dtype=None, split=None, device=None, 
     dtype = (types.int64 if exact else types.float64) if dtype is None else types.canonical(dtype)
 
     def fill(lshape, offset, kind, device):
-        work = torch.int64 if exact else torch.float64
-        index = torch.arange(offset, offset + lshape[0], dtype=work, device=device)
-        # Modulo 2**64, so that uint64 beyond int64 is right too.
-        first, gap = (signed(start), signed(step)) if exact else (start, step)
-        return _cast(index.mul_(gap).add_(first), kind)
+        first, gap, work = _first_and_gap(start, step, kind)
+        return progression(lshape[0], offset, first, gap, work, kind, device)
 
     return create("arange", (n,), dtype, split, device, comm, fill)
+
+
+def _first_and_gap(start, step, kind: torch.dtype) -> tuple[float, float, torch.dtype]:
+    """Return the first value, the difference of the first two in the type `kind`, and the type to compute in."""
+    if kind.is_floating_point or kind.is_complex:
+        first, second = torch.tensor([start, start + step], dtype=torch.float64).to(kind).tolist()
+        work = torch.float64 if kind in (torch.float64, torch.complex128) else torch.float32
+        first, second = torch.tensor([first, second], dtype=torch.complex128).real.to(work)
+        return first.item(), (second - first).item(), work
+    return int(start), int(start + step) - int(start), torch.int64
 
 
 @creates
@@ -88,10 +99,9 @@ def linspace(
     dtype = (types.complex128 if isinstance(step, complex) else types.float64) if dtype is None else dtype
 
     def fill(lshape, offset, kind, device):
-        values = _linear(start, stop, step, num, endpoint, lshape[0], offset, device)
-        if not kind.is_floating_point and not kind.is_complex:
-            values = values.floor()
-        return _cast(values, kind)
+        floors = not kind.is_floating_point and not kind.is_complex
+        then = torch.Tensor.floor_ if floors else None
+        return _linear(start, stop, step, num, endpoint, lshape[0], offset, kind, device, then)
 
     values = create("linspace", (num,), dtype, split, device, comm, fill)
     return (values, step) if retstep else values
@@ -108,13 +118,15 @@ def _spacing(op: str, start: object, stop: object, num: int, endpoint: bool):
     return start, stop, (stop - start) / gaps if gaps > 0 else kind(math.nan)
 
 
-def _linear(start, stop, step, num, endpoint, n, offset, device) -> torch.Tensor:
-    """Return values `offset` to ``offset + n`` of `num` evenly spaced ones."""
-    kind = torch.complex128 if isinstance(step, complex) else torch.float64
-    index = torch.arange(offset, offset + n, dtype=torch.float64, device=device).to(kind)
-    values = index.mul_(0 if step != step else step).add_(start)
+def _linear(start, stop, step, num, endpoint, n, offset, dtype, device, then=None) -> torch.Tensor:
+    """Return values `offset` to ``offset + n`` of `num` evenly spaced ones, changed by `then`, of type `dtype`."""
+    work = torch.complex128 if isinstance(step, complex) else torch.float64
+    values = progression(n, offset, start, 0.0 if step != step else step, work, dtype, device, then)
     if endpoint and num > 1 and offset + n == num and n:
-        values[-1] = stop
+        last = torch.full((1,), stop, dtype=work, device=device)
+        if then is not None:
+            then(last)
+        values[-1:] = _cast(last, dtype)
     return values
 
 
@@ -153,13 +165,19 @@ def logspace(
     several = isinstance(step, complex) or isinstance(base, complex)
     dtype = (types.complex128 if several else types.float64) if dtype is None else dtype
 
+    ends = (complex(start), complex(stop), complex(step)) if several else (start, stop, step)
+
     def fill(lshape, offset, kind, device):
-        exponents = _linear(start, stop, step, num, endpoint, lshape[0], offset, device)
         work = torch.complex128 if several else torch.float64
-        values = torch.pow(torch.full((), base, dtype=work, device=device), exponents)
-        return _cast(values, kind)
+        power = _power_of(torch.full((), base, dtype=work, device=device))
+        return _linear(*ends, num, endpoint, lshape[0], offset, kind, device, power)
 
     return create("logspace", (num,), dtype, split, device, comm, fill)
+
+
+def _power_of(base: torch.Tensor):
+    """Return the function that puts ``base**x`` in the place of x."""
+    return lambda tile: torch.pow(base, tile, out=tile)
 
 
 @creates
@@ -206,12 +224,15 @@ def geomspace(
     dtype = (types.complex128 if several else types.float64) if dtype is None else dtype
 
     def fill(lshape, offset, kind, device):
-        exponents = _linear(low, high, gap, num, endpoint, lshape[0], offset, device)
-        values = torch.pow(torch.full((), 10.0, dtype=work, device=device), exponents) * turn
+        power = _power_of(torch.full((), 10.0, dtype=work, device=device))
+        ends = (low, high, gap) if not several else (complex(low), complex(high), complex(gap))
+        values = _linear(
+            *ends, num, endpoint, lshape[0], offset, kind, device, lambda tile: power(tile).mul_(turn)
+        )
         if lshape[0] and offset == 0 and num:
-            values[0] = start
+            values[:1] = _cast(torch.full((1,), start, dtype=work, device=device), kind)
         if lshape[0] and endpoint and num > 1 and offset + lshape[0] == num:
-            values[-1] = stop
-        return _cast(values, kind)
+            values[-1:] = _cast(torch.full((1,), stop, dtype=work, device=device), kind)
+        return values
 
     return create("geomspace", (num,), dtype, split, device, comm, fill)
