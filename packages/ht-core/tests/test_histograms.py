@@ -53,6 +53,55 @@ def test_histogram(data):
         close(edges, expected[1])
 
 
+def awkward(dtype, bins):
+    """Return more elements than a tile, many of them on an edge or next to one, and beyond the range."""
+    rng = np.random.default_rng(3)
+    if np.dtype(dtype).kind != "f":
+        return rng.integers(0, 120, 40_000).astype(dtype)
+    values = np.concatenate([rng.standard_normal(30_000), np.tile(np.linspace(-2.5, 3.5, bins + 1), 20)])
+    values = values.astype(dtype)
+    return np.concatenate([values, np.nextafter(values, dtype(9)), np.nextafter(values, dtype(-9))])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.uint32])
+@pytest.mark.parametrize("bins", [1, 7, 100, 1000])
+@pytest.mark.parametrize("span", [None, (-2.5, 3.5), (0, 119), "offset"])
+def test_even_bins_are_those_of_numpy_on_every_edge(dtype, bins, span):
+    values = awkward(dtype, bins)
+    if span == "offset":  # edges that float32 hardly tells apart
+        values, span = values.astype(dtype) + dtype(100), None
+    elif np.dtype(dtype).kind == "f" and span is not None:
+        values[::97] = np.nan
+    expected, edges = np.histogram(values, bins, span)
+    for p, split in ((1, None), (3, 0)):
+
+        def run(comm, split=split):
+            return [whole(a) for a in ht.histogram(ht.array(values, split=split), bins, span)]
+
+        for hist, marks in spmd(p, run):
+            np.testing.assert_array_equal(marks, edges)
+            np.testing.assert_array_equal(hist, expected)
+
+
+@pytest.mark.parametrize("weights", ["int64", "float32", "bool"])
+def test_weights_of_even_bins(weights):
+    values = awkward(np.float32, 50)
+    mass = np.random.default_rng(1).integers(0, 9, len(values)).astype(weights)
+    expected = np.histogram(values, 50, (-2, 2), weights=mass)[0]
+    run = lambda comm: ht.histogram(  # noqa: E731
+        ht.array(values, split=0), 50, (-2, 2), weights=ht.array(mass, split=0)
+    )[0]
+    for hist in spmd(2, lambda comm: whole(run(comm))):
+        np.testing.assert_array_equal(hist, expected)
+
+
+def test_counts_longer_than_a_tile():
+    values = np.random.default_rng(1).integers(0, 300_000, 50_000)
+    for dtype in (np.int64, np.uint32):
+        for counts in spmd(2, lambda comm: whole(ht.bincount(ht.array(values.astype(dtype), split=0)))):  # noqa: B023
+            np.testing.assert_array_equal(counts, np.bincount(values))
+
+
 @pytest.mark.parametrize("rule", ["auto", "doane", "fd", "rice", "scott", "sqrt", "sturges"])
 @pytest.mark.parametrize("kind", ["normal", "integers", "equal", "few"])
 def test_rules(rule, kind):

@@ -16,6 +16,7 @@ import torch
 from . import types
 from .bin_rules import RULES
 from .dndarray import DNDarray
+from .engines.binning import add_up, bin_of, count, ordinary, tiles
 from .engines.elementwise import as_operand, common_comm
 from .engines.ordered import from_ordered, to_ordered
 from .engines.redistribution import redistribute
@@ -23,8 +24,6 @@ from .engines.reduction_kernels import lowest, reverse
 from .errors import DTypeError, LayoutError
 from .layout import Layout
 from .registry import register
-
-_TILE = 1 << 16
 
 
 def _array(x: object, op: str, comm=None, device=None) -> DNDarray:
@@ -47,7 +46,7 @@ def _spans(x: DNDarray) -> bool:
 
 def _extent(x: DNDarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the least and the greatest element, 0-D, of a not empty array. One allreduce of two numbers if split."""
-    image = to_ordered(x.larray.reshape(-1) if x.larray.numel() else x.larray.flatten())
+    image = to_ordered(x.larray.reshape(-1))
     if image.numel():
         ends = torch.stack([image.amax(), reverse(image.amin())])
     else:
@@ -145,41 +144,6 @@ def _number_by_rule(x: DNDarray, rule: Callable, first, last, range_: object) ->
 # -- counting ---------------------------------------------------------------------------------------------------
 
 
-def _bin_of(x: torch.Tensor, edges: torch.Tensor, is_even: bool) -> torch.Tensor:
-    """Return the bin of each element, -1 outside; the last bin holds its right edge."""
-    n = edges.numel() - 1
-    if is_even:
-        first, last = edges[0], edges[-1]
-        index = ((x - first) * (n / (last - first))).nan_to_num(0.0, 0.0, 0.0).to(torch.int64).clamp(0, n - 1)
-        # Rounding may miss by one bin: the edges decide.
-        index -= (x < edges[index]).to(torch.int64)
-        index += ((x >= edges[index + 1]) & (index != n - 1)).to(torch.int64)
-    else:
-        index = torch.searchsorted(edges, x.contiguous(), right=True) - 1
-        index = torch.where(x == edges[-1], n - 1, index)
-    return torch.where((x >= edges[0]) & (x <= edges[-1]), index, -1)
-
-
-def _weight_dtype(weights: torch.Tensor | None) -> torch.dtype:
-    if weights is None or weights.dtype in (torch.bool, *types.WIDE_UNSIGNED):
-        return torch.int64
-    return weights.dtype
-
-
-def _add_up(target: torch.Tensor, index: torch.Tensor, weights: torch.Tensor | None) -> None:
-    """Add one, or the weights, to the places `index`; those below 0 are left out."""
-    inside = index >= 0
-    places = index[inside]
-    if weights is None:
-        target += torch.bincount(places, minlength=target.numel())
-    else:
-        target.index_add_(0, places, weights[inside].to(target.dtype))
-
-
-def _ordinary(x: torch.Tensor) -> torch.Tensor:
-    return x.double() if not x.is_complex() else x
-
-
 def histogram_bin_edges(
     a: object, bins: object = 10, range: object = None, weights: object = None
 ) -> DNDarray:
@@ -266,21 +230,11 @@ def histogram(
     mass = _aligned("histogram", weights, a)
     edges, is_even = _edges("histogram", a, bins, range, weights)
     device = a.larray.device
-    marks = torch.from_numpy(edges).to(device).double()
-    hist = torch.zeros(builtins.max(len(edges) - 1, 0), dtype=_weight_dtype(mass), device=device)
-    flat = a.larray.reshape(-1)
-    for start in _starts(flat) if hist.numel() else ():
-        here = _ordinary(flat[start : start + _TILE])
-        part = None if mass is None else mass[start : start + _TILE]
-        _add_up(hist, _bin_of(here, marks, is_even), part)
-    hist = _total(hist, a)
+    covers = is_even and range is None  # then the elements, found finite, gave the edges
+    hist = _total(count(a.larray.reshape(-1), edges, is_even, covers, mass), a)
     if density:
-        hist = hist / marks.diff() / hist.sum()
+        hist = hist / torch.from_numpy(edges).to(device).double().diff() / hist.sum()
     return _everywhere(hist, a), _everywhere(torch.from_numpy(edges).to(device), a)
-
-
-def _starts(flat: torch.Tensor):
-    return builtins.range(0, flat.shape[0], _TILE)
 
 
 def histogramdd(
@@ -391,16 +345,17 @@ def _several(op: str, columns: list[DNDarray], bins, range_, density, weights) -
     device = lead.larray.device
     marks = [torch.from_numpy(e).to(device).double() for e in edges]
     shape = [len(e) - 1 for e in edges]
-    hist = torch.zeros(math.prod(shape), dtype=torch.float64, device=device)
-    for start in _starts(lead.larray):
+    hist = torch.zeros(
+        math.prod(shape) + 1, dtype=torch.float64, device=device
+    )  # the last is for what is outside
+    for tile in tiles(lead.larray, hist.numel()):
         index = torch.zeros((), dtype=torch.int64, device=device)
         outside = torch.zeros((), dtype=torch.bool, device=device)
         for column, mark, n in zip(columns, marks, shape):
-            here = _bin_of(_ordinary(column.larray[start : start + _TILE]), mark, False)
+            here = bin_of(ordinary(column.larray[tile]), mark, False)
             index, outside = index * n + here, outside | (here < 0)
-        part = None if mass is None else mass[start : start + _TILE]
-        _add_up(hist, torch.where(outside, -1, index), part)
-    hist = _total(hist, lead).reshape(shape)
+        add_up(hist, torch.where(outside, len(hist) - 1, index), None if mass is None else mass[tile])
+    hist = _total(hist[:-1], lead).reshape(shape)
     if density:
         total = hist.sum()
         for axis, mark in enumerate(marks):
@@ -499,9 +454,8 @@ def bincount(x: object, /, weights: object = None, minlength: int = 0) -> DNDarr
     length = builtins.max(high + 1, minlength)
     dtype = torch.int64 if mass is None else torch.float64
     counts = torch.zeros(length, dtype=dtype, device=x.larray.device)
-    for start in _starts(x.larray):
-        part = None if mass is None else mass[start : start + _TILE]
-        _add_up(counts, x.larray[start : start + _TILE].to(torch.int64), part)
+    for tile in tiles(x.larray, length):
+        add_up(counts, x.larray[tile].to(torch.int64), None if mass is None else mass[tile])
     return _everywhere(_total(counts, x), x)
 
 
