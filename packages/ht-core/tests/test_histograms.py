@@ -69,7 +69,7 @@ def awkward(dtype, bins):
 def test_even_bins_are_those_of_numpy_on_every_edge(dtype, bins, span):
     values = awkward(dtype, bins)
     if span == "offset":  # edges that float32 hardly tells apart
-        values, span = values.astype(dtype) + dtype(100), None
+        values, span = values.astype(dtype) + dtype(9 if dtype is np.float16 else 100), None
     elif np.dtype(dtype).kind == "f" and span is not None:
         values[::97] = np.nan
     expected, edges = np.histogram(values, bins, span)

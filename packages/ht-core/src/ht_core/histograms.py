@@ -454,7 +454,8 @@ def bincount(x: object, /, weights: object = None, minlength: int = 0) -> DNDarr
     length = builtins.max(high + 1, minlength)
     dtype = torch.int64 if mass is None else torch.float64
     counts = torch.zeros(length, dtype=dtype, device=x.larray.device)
-    for tile in tiles(x.larray, length):
+    casts = x.larray.dtype is not torch.int64
+    for tile in tiles(x.larray, length if casts or mass is not None else len(x.larray)):
         add_up(counts, x.larray[tile].to(torch.int64), None if mass is None else mass[tile])
     return _everywhere(_total(counts, x), x)
 
