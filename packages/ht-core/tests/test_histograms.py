@@ -69,7 +69,8 @@ def awkward(dtype, bins):
 def test_even_bins_are_those_of_numpy_on_every_edge(dtype, bins, span):
     values = awkward(dtype, bins)
     if span == "offset":  # edges that float32 hardly tells apart
-        values, span = values.astype(dtype) + dtype(9 if dtype is np.float16 else 100), None
+        values, span = values.astype(dtype) + dtype(100), None
+        bins = bins if dtype is not np.float16 else 1  # NumPy refuses edges that coincide
     elif np.dtype(dtype).kind == "f" and span is not None:
         values[::97] = np.nan
     expected, edges = np.histogram(values, bins, span)
@@ -87,7 +88,9 @@ def test_even_bins_are_those_of_numpy_on_every_edge(dtype, bins, span):
 def test_weights_of_even_bins(weights):
     values = awkward(np.float32, 50)
     mass = np.random.default_rng(1).integers(0, 9, len(values)).astype(weights)
-    expected = np.histogram(values, 50, (-2, 2), weights=mass)[0]
+    expected = np.histogram(
+        values, 50, (-2, 2), weights=mass.astype("int64" if weights == "bool" else weights)
+    )[0]
     run = lambda comm: ht.histogram(  # noqa: E731
         ht.array(values, split=0), 50, (-2, 2), weights=ht.array(mass, split=0)
     )[0]
