@@ -423,4 +423,6 @@ def test_memory_of_results_is_touched_once():
         f"before = faults()\nfor _ in range(20): {make}\nprint(faults() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 512  # one result has 3072 small pages
+    assert (
+        int(done.stdout) < 5000
+    )  # a result has 3072 small pages, or 6 huge ones and the small ones before them
