@@ -36,10 +36,11 @@ LAZY: dict[str, tuple[str, str, str]] = {
     **{name: ("ht_linalg.signal", name, "ht-linalg") for name in ("convolve", "convolve2d", "correlate")},
     "save": ("ht_io", "save", "ht-io"),
     "save_hdf5": ("ht_io", "save_hdf5", "ht-io"),
+    "save_netcdf": ("ht_io", "save_netcdf", "ht-io"),
 }
 
 #: Rows that are methods of arrays and no functions of this package.
-_METHODS_ONLY = frozenset({"save", "save_hdf5"})
+_METHODS_ONLY = frozenset({"save", "save_hdf5", "save_netcdf"})
 
 #: Sub-namespaces of this package that the Array API calls extensions: name -> (module, wheel).
 NAMESPACES: dict[str, tuple[str, str]] = {

@@ -17,6 +17,8 @@ from ht_core import DNDarray
 
 from .hdf5_read import load_hdf5
 from .hdf5_write import save_hdf5
+from .netcdf_read import load_netcdf
+from .netcdf_write import save_netcdf
 
 GROUP = "ht_io.formats"
 
@@ -33,7 +35,11 @@ class Format:
 
 
 HDF5 = Format("HDF5", load_hdf5, save_hdf5)
-FORMATS: dict[str, Format] = {".h5": HDF5, ".hdf5": HDF5, ".hdf": HDF5, ".he5": HDF5}
+NETCDF = Format("NetCDF", load_netcdf, save_netcdf)
+FORMATS: dict[str, Format] = {
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), HDF5),
+    **dict.fromkeys((".nc", ".nc4", ".netcdf", ".cdf"), NETCDF),
+}
 
 
 def find_format(path: str | os.PathLike, op: str) -> Format:

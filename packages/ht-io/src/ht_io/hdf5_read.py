@@ -236,16 +236,16 @@ def check_complete(dataset: h5py.Dataset, path: str, op: str) -> None:
         raise OSError(
             errno.EIO, f"{op}: path must be a complete file, got {path!r}, which ends within {dataset.name!r}"
         )
-    needed: dict[str, int] = {}
-    if dataset.is_virtual:
-        names = [source.file_name for source in dataset.virtual_sources()]
-        needed = {name: 0 for name in names if name != "." and "%" not in name}  # "%b": as many as there are
-    for name, start, size in dataset.external or ():
-        end = 0 if size == h5py.h5f.UNLIMITED else start + size
-        needed[name] = max(end, needed.get(name, 0))
     folder = os.path.dirname(os.path.abspath(path))
-    for name, end in needed.items():
-        found = next((p for p in (os.path.join(folder, name), name) if os.path.exists(p)), None)
+    needed: list[tuple[str, int, tuple[str, ...]]] = []  # name, bytes, where HDF5 looks for it
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        name = source.file_name
+        if name != "." and "%" not in name:  # "%b": as many files as there are
+            needed.append((name, 0, (os.path.join(folder, name), name)))
+    for name, start, size in dataset.external or ():
+        needed.append((name, 0 if size == h5py.h5f.UNLIMITED else start + size, (name,)))
+    for name, end, places in needed:
+        found = next((place for place in places if os.path.exists(place)), None)
         if found is None or os.path.getsize(found) < end:
             what = "is missing" if found is None else "is too short"
             text = f"{op}: path must be a file whose sources are all there, got {path!r}: {name!r}"

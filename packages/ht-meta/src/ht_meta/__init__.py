@@ -30,7 +30,7 @@ if _TYPE_CHECKING:
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
-    from ht_io import load, load_hdf5, save, save_hdf5
+    from ht_io import load, load_hdf5, load_multiple_hdf5, load_netcdf, save, save_hdf5, save_netcdf
     from ht_linalg import (
         cross,
         dot,
@@ -65,8 +65,11 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "regression": ("ht_ml.regression", None),
     "load": ("ht_io", "load"),
     "load_hdf5": ("ht_io", "load_hdf5"),
+    "load_multiple_hdf5": ("ht_io", "load_multiple_hdf5"),
+    "load_netcdf": ("ht_io", "load_netcdf"),
     "save": ("ht_io", "save"),
     "save_hdf5": ("ht_io", "save_hdf5"),
+    "save_netcdf": ("ht_io", "save_netcdf"),
     "signal": ("ht_linalg.signal", None),
     "sparse": ("ht_linalg.sparse", None),
     "spatial": ("ht_linalg.spatial", None),
