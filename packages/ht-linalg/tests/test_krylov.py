@@ -252,6 +252,23 @@ def test_drift_of_the_residual_is_caught():
     spmd(2, run)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_unattainable_tolerances_end(name):
+    """Where rounding is all that is left, the iteration ends long before its most steps."""
+    a, b, _ = problem(KINDS[name], "float64")
+
+    def run(comm):
+        seen = []
+        options = {"restart": N, "callback_type": "pr_norm"} if name == "gmres" else {}
+        A = ht.array(a, split=0, comm=comm)
+        x, info = SOLVERS[name](A, b, rtol=0.0, maxiter=10**5, callback=lambda _: seen.append(1), **options)
+        assert info > 0
+        assert len(seen) <= 20 * N
+        assert np.linalg.norm(a @ x.numpy() - b) <= 1e-13 * np.linalg.norm(b)
+
+    spmd(2, run)
+
+
 def test_rotations_of_a_matrix_without_progress():
     """GMRES on a cyclic shift stands still until the last step; shorter cycles never move."""
     n = 8

@@ -47,8 +47,9 @@ def cg(
     x : DNDarray
         Shape and layout of b; the dtype that `A`, b and `M` promote to.
     info : int
-        0: converged, as confirmed by a residual computed anew. Positive: not converged, the number of iterations.
-        -1: `A` or `M` is not positive definite (or NaN appeared); x is the last iterate.
+        0: converged, as confirmed by a residual computed anew. Positive: not converged, the number of iterations,
+        `maxiter` or those after which rounding lets the residual fall no further. -1: `A` or `M` is not positive
+        definite (or NaN appeared); x is the last iterate.
 
     *Distribution* (collective unless `A` and b are replicated): vectors are split as the rows or columns of `A`. Per
     iteration one product with `A` (and one with `M`) and one allreduce of two or three numbers: all inner products are
@@ -93,7 +94,7 @@ def _iterate(system: System) -> int:
     """Improve ``system.x`` until it is good enough; return `info`."""
     space, x = system.space, system.x
     steps, limit, p, s, gamma, alpha = 0, None, None, None, 0.0, 0.0
-    r, is_true = system.residual(), True
+    r, is_true, last = system.residual(), True, math.inf
     while True:
         u = system.precondition(r)
         w = space.apply(u)
@@ -108,11 +109,16 @@ def _iterate(system: System) -> int:
             if others[-1] == 0:  # x = 0 solves it exactly, wherever we start
                 x.zero_()
                 return 0
-        if squared**0.5 <= limit:
-            if is_true:
-                return 0
+        norm = squared**0.5
+        if is_true and norm <= limit:
+            return 0
+        if not is_true and norm <= max(limit, space.eps * last):
             r, is_true, p = system.residual(), True, None
             continue
+        if is_true:
+            if norm > 0.5 * last:  # rounding lets it fall no further
+                return max(steps, 1)
+            last = norm
         if steps >= system.maxiter:
             return max(steps, 1)
         beta = 0.0 if p is None else gamma / previous

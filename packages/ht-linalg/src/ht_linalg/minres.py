@@ -94,7 +94,7 @@ def minres(
 
 def _iterate(system: System) -> int:
     """Improve ``system.x`` until it is good enough; return `info`."""
-    limit, steps = None, 0
+    limit, steps, last = None, 0, math.inf
     while True:
         r = system.residual()
         z = system.precondition(r)
@@ -107,11 +107,13 @@ def _iterate(system: System) -> int:
                 return 0
         if squared**0.5 <= limit:
             return 0
-        if steps >= system.maxiter:
+        if steps >= system.maxiter or squared**0.5 > 0.5 * last:  # rounding lets it fall no further
             return max(steps, 1)
         if not (energy > 0 and math.isfinite(energy)):
             return -1
-        done, status = _run(system, r, z, energy**0.5, limit, system.maxiter - steps)
+        last = squared**0.5
+        goal = max(limit, system.space.eps * last)
+        done, status = _run(system, r, z, energy**0.5, goal, system.maxiter - steps)
         steps += done
         if status != 0:
             return max(steps, 1) if status > 0 else -1
