@@ -11,6 +11,8 @@ from ht_core.testing import spread, whole
 from ht_linalg import LinAlgError, lobpcg
 from ht_linalg.operators import as_operator
 
+#: Iterations that are cut short say so; filters of warnings are shared by all threads, and set here once.
+pytestmark = pytest.mark.filterwarnings("ignore:lobpcg. not converged")
 COUNTS = {1: (60,), 2: (60, 0), 3: (8, 0, 52), 4: (7, 33, 0, 20), 5: (0, 1, 40, 19, 0)}
 N, K = 60, 4
 
@@ -94,11 +96,9 @@ def test_functions_and_preconditioner():
         M = ht.array(inverse, split=1, comm=comm)
         lengths = []
         for m in (None, M, lambda r: M @ r):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                values, _, norms = lobpcg(
-                    laplacian, X, M=m, tol=1e-7, maxiter=150, largest=False, retResidualNormsHistory=True
-                )
+            values, _, norms = lobpcg(
+                laplacian, X, M=m, tol=1e-7, maxiter=150, largest=False, retResidualNormsHistory=True
+            )
             lengths.append(len(norms))
             if m is not None:
                 np.testing.assert_allclose(whole(values), exact, atol=1e-12)
@@ -116,15 +116,8 @@ def test_tolerances_below_rounding_do_no_harm(scale):
     exact = np.linalg.eigvalsh(a)[:K]
 
     def run(comm):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values, v = lobpcg(
-                ht.array(a, split=0, comm=comm),
-                ht.array(x0, split=0, comm=comm),
-                tol=0.0,
-                maxiter=250,
-                largest=False,
-            )
+        A, X = ht.array(a, split=0, comm=comm), ht.array(x0, split=0, comm=comm)
+        values, v = lobpcg(A, X, tol=0.0, maxiter=250, largest=False)
         u = whole(v)
         np.testing.assert_allclose(whole(values), exact, rtol=1e-12)
         assert np.abs(u.T @ u - np.eye(K)).max() <= 1e-13
@@ -190,8 +183,7 @@ def test_messages_per_iteration(split):
     def count(steps):
         def run(comm):
             A, X = place(a, split, 3, comm), place(x0, 0, 3, comm)
-            with warnings.catch_warnings(), comm.trace() as sent:
-                warnings.simplefilter("ignore")
+            with comm.trace() as sent:
                 lobpcg(A, X, tol=0.0, maxiter=steps)
             return sent.by_op
 

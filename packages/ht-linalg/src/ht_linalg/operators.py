@@ -18,7 +18,7 @@ from ht_core.errors import DTypeError, LayoutError
 from ht_core.layout import Layout
 
 from .arguments import as_dndarray
-from .gram import WIDE
+from .gram import WIDE, times
 from .qr import computing_dtype
 
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ def _dense(A: DNDarray, dtype: torch.dtype, near: DNDarray | None) -> Operator:
     is_alone = layout.split is None or comm.size == 1
 
     def by_rows(x: torch.Tensor) -> torch.Tensor:
-        return local @ (x if is_alone else comm.allgatherv(x.contiguous(), layout.counts))
+        return times(local, x if is_alone else comm.allgatherv(x.contiguous(), layout.counts))
 
     def by_columns(x: torch.Tensor) -> torch.Tensor:
-        partial = local @ x
+        partial = times(local, x)
         return partial if is_alone else comm.reduce_scatterv(partial.contiguous(), layout.counts)
 
     return Operator(layout, comm, dtype, local.device, by_columns if A.split == 1 else by_rows)
