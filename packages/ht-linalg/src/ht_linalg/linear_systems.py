@@ -12,7 +12,7 @@ from ht_core.errors import LayoutError
 
 from .arguments import as_dndarray, deliver
 from .columns import moved
-from .operators import Operator, as_operator, vector_dtype
+from .operators import Operator, as_operator, tied, vector_dtype
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def linear_system(
         if x0.shape not in (b.shape, b.shape[:1], (b.shape[0], 1)):
             raise LayoutError(f"{op}: x0 must have the shape of b, {b.shape}, got {x0.shape}")
     dtype = vector_dtype(op, b, *(y for y in (A, x0, M) if y is not None))
-    space = as_operator(op, "A", A, dtype, b)
+    space = tied(as_operator(op, "A", A, dtype, b), M)
     right = _flat(space.local(b))
     x = torch.zeros_like(right) if x0 is None else _flat(space.local(x0))
     if out is not None and (not isinstance(out, DNDarray) or out.shape != b.shape):

@@ -17,12 +17,15 @@ from .arguments import as_dndarray
 from .columns import moved
 from .consensus import pack, solve_sum, unpack
 from .errors import LinAlgError
+from .gram import times
 from .linear_systems import preconditioner
-from .operators import Operator, as_operator, vector_dtype
+from .operators import Operator, as_operator, tied, vector_dtype
 from .qr import qr
 
 _LOG = logging.getLogger("ht.linalg")
 
+#: Status words of rank 0's answers: the block is orthonormal, or needs another round.
+DONE, AGAIN = 1, 2
 #: Iterations after which products with A and B, which are updated with the basis, are formed anew.
 REFRESH = 20
 
@@ -79,8 +82,9 @@ def lobpcg(
 
     *Distribution* (collective unless `A` and X are replicated): blocks are split as the rows or columns of `A`. An
     iteration costs one product of `A` (of `B`, of `M`) with a block, two allreduces (k and (2 k + c) k numbers) and
-    three pairs of a reduction and a broadcast, of at most 18 k^2 numbers: constant, and no n in them. Flops per rank:
-    the products and about 70 n k^2 / p; memory: 12 blocks of n k / p numbers.
+    two pairs of a reduction and a broadcast (three where directions are nearly dependent), of at most 18 k^2 numbers:
+    constant, and no n in them. Flops per rank: the products and about 60 n k^2 / p; memory: 12 blocks of n k / p
+    numbers.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def lobpcg(
 
     Notes
     -----
-    Robust as in Duersch et al.: the basis [X, P, W] is kept B-orthonormal (W by projection and SVQB, twice, dropping
+    Robust as in Duersch et al.: the basis [X, P, W] is kept B-orthonormal (W by projection and SVQB, dropping
     directions without content; P in coefficients, against the new X), so that the small eigenproblem is well
     conditioned until the end. Converged columns stay in the basis but are no longer preconditioned. Not converging is
     told by a warning on rank 0. Eigenvalues are accurate to the squares of the residuals over the gaps.
@@ -151,7 +155,7 @@ def _checked(A, X, B, M, Y, tol, maxiter):
     if Y is not None and (Y.ndim != 2 or Y.shape[0] != n or Y.shape[1] + k > n):
         raise LayoutError(f"lobpcg: Y must be (n, c) with n = {n} and c <= {n - k}, got shape {Y.shape}")
     dtype = vector_dtype("lobpcg", X, *(x for x in (A, B, M, Y) if x is not None))
-    space = as_operator("lobpcg", "A", A, dtype, X)
+    space = tied(as_operator("lobpcg", "A", A, dtype, X), B, M)
     B, M = (preconditioner("lobpcg", y, space, name) for y, name in ((B, "B"), (M, "M")))
     return space, X, B, M, Y, n * space.eps**0.5 if tol is None else float(tol)
 
@@ -167,8 +171,9 @@ class _Block:
     def times(self, c: torch.Tensor) -> _Block:
         """Return the columns combined with the coefficients c."""
         c = c.to(self.v.dtype)
-        v = self.v @ c
-        return _Block(v, None if self.a is None else self.a @ c, v if self.b is self.v else self.b @ c)
+        v = times(self.v, c)
+        a = None if self.a is None else times(self.a, c)
+        return _Block(v, a, v if self.b is self.v else times(self.b, c))
 
 
 def _joined(blocks: list[_Block | None], with_a: bool) -> _Block | None:
@@ -215,35 +220,39 @@ class _Solver:
             tiny = 10 * k * self.space.eps * torch.linalg.vector_norm(r, dim=0)
             dependent = bool((r.diagonal().abs() <= tiny).any())
             x = self.space.local(q)
-        block = self.orthonormal(x, y)
+        block = self.orthonormal(x, y, least=2)
         if dependent or block.v.shape[1] < k:
             raise LinAlgError(f"lobpcg: {name} must have linearly independent columns")
         return block
 
-    def orthonormal(self, w: torch.Tensor, q: _Block | None) -> _Block:
+    def orthonormal(self, w: torch.Tensor, q: _Block | None, least: int = 1) -> _Block:
         """Return a B-orthonormal basis of the part of w that is B-orthogonal to q, with as many columns as are needed.
 
-        *Distribution*: one allreduce; twice a reduction and a broadcast.
+        One round of SVQB is enough for a basis of a Rayleigh-Ritz step, which is told how orthonormal it is, unless the
+        columns were nearly dependent; what is used without one takes two.
+
+        *Distribution*: one allreduce; once or twice a reduction and a broadcast.
         """
         space = self.space
         known = w[:, :0] if q is None else q.v
         known_b = known if q is None else q.b
         size = (w * w.conj()).sum(0, keepdim=True)
-        total = space.total(torch.cat((known_b.mH @ w, size)))
+        total = space.total(torch.cat((times(known_b.mH, w), size)))
         norm = total[-1].real.sqrt()
         scale = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm)).to(w.dtype)
-        w = (w - known @ total[:-1].to(w.dtype)) * scale
+        w = (w - times(known, total[:-1].to(w.dtype))) * scale
         bw = self.B(w)
-        for _ in range(2):
+        for done in (1, 2):
             rows, width = known.shape[1], w.shape[1]
-            partial = torch.cat((known_b.mH @ w, w.mH @ bw))
-            answer = self.decide(partial, _svqb(rows, space.eps), 1 + rows * width + width * width)
-            status, c, t = unpack(answer, (), (rows, width), (width, width))
-            c, t = c.to(w.dtype), t[:, : round(status.real.item()) - 1].to(w.dtype)
-            bw = w if bw is w else bw - known_b @ c
+            partial = torch.cat((times(known_b.mH, w), times(w.mH, bw)))
+            answer = self.decide(partial, _svqb(rows, space.eps), 2 + rows * width + width * width)
+            status, count, c, t = unpack(answer, (), (), (rows, width), (width, width))
+            c, t = c.to(w.dtype), t[:, : round(count.real.item())].to(w.dtype)
             is_plain = bw is w
-            w = (w - known @ c) @ t
-            bw = w if is_plain else bw @ t
+            w = times(w - times(known, c), t)
+            bw = w if is_plain else times(bw - times(known_b, c), t)
+            if done >= least and round(status.real.item()) == DONE:
+                break
         return _Block(w, None, bw)
 
     def select(
@@ -258,7 +267,7 @@ class _Solver:
         k = x.v.shape[1]
         basis = _joined([x, p, w], with_a=True)
         width = basis.v.shape[1]
-        partial = torch.cat((basis.v.mH @ basis.a, basis.v.mH @ basis.b))
+        partial = torch.cat((times(basis.v.mH, basis.a), times(basis.v.mH, basis.b)))
         answer = self.decide(partial, _rayleigh_ritz(k, self.sign, self.space.eps), 2 + k + 2 * width * k)
         status, count, values, new, search = unpack(answer, (), (), (k,), (width, k), (width, k))
         if round(status.real.item()) == 0:
@@ -321,7 +330,7 @@ class _Solver:
 def _svqb(rows: int, eps: float) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what rank 0 does with the products of a block with a basis of `rows` vectors and with itself.
 
-    The answer: a status, one more than the columns that are kept; the coefficients of the basis; the matrix that makes
+    The answer: a status, the number of columns that are kept, the coefficients of the basis; the matrix that makes
     the rest of the block orthonormal.
     """
 
@@ -337,7 +346,8 @@ def _svqb(rows: int, eps: float) -> Callable[[torch.Tensor], torch.Tensor]:
         kept = (values > 100 * eps * max(1, values.numel()) * largest) & (values > 0)
         t = scale[:, None] * vectors[:, kept] * values[kept].rsqrt()
         padded = torch.nn.functional.pad(t, (0, gram.shape[1] - t.shape[1]))
-        return pack(1 + t.shape[1], c, padded, like=total)
+        is_good = bool((values > 1e-4 * largest).all())
+        return pack(DONE if is_good else AGAIN, t.shape[1], c, padded, like=total)
 
     return judge
 

@@ -6,7 +6,7 @@ A solver works on this rank's parts of its vectors, as tensors; what it must kno
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,15 @@ class Operator:
         """Return memory for this rank's part of a vector, or of a block of k vectors."""
         shape = (*self.layout.lshape(self.comm.rank), *columns)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
+def tied(space: Operator, *others: object) -> Operator:
+    """Return the operator, with decisions left to rank 0 where another matrix is applied to replicated vectors.
+
+    That matrix may send messages, and numbers that every rank computes for itself may differ in their last bits.
+    """
+    alone = space.layout.split is not None or all(other is None for other in others)
+    return space if alone else replace(space, is_tied=True)
 
 
 def vector_dtype(op: str, *operands: object) -> torch.dtype:

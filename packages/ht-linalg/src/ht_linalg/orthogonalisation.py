@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from .gram import times
 from .operators import Operator
 
 
@@ -49,6 +50,6 @@ def orthogonalise(
 def _project(space: Operator, basis: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, float]:
     """One pass; returns the coefficients and the norm of `w` before it."""
     own = torch.vdot(w, w).reshape(1)
-    total = space.total(torch.cat((basis.conj() @ w, own)))
-    w.sub_(total[:-1].to(w.dtype) @ basis)
+    total = space.total(torch.cat((times(basis.conj(), w), own)))
+    w.sub_(times(basis.mT, total[:-1].to(w.dtype)))
     return total[:-1], total[-1].real.item() ** 0.5
