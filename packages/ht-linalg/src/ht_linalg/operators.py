@@ -208,7 +208,7 @@ def _opaque(op: str, name: str, A: object, dtype: torch.dtype | None, near: DNDa
     shape = getattr(A, "shape", None)
     if shape is not None:
         _check_fit(op, name, tuple(shape), near)
-    layout = _own_layout(A)
+    layout = _own_layout(A, near)
     if layout is None:
         if near is None:
             raise LayoutError(f"{op}: a start vector must be given where {name} is a function, got None")
@@ -231,14 +231,16 @@ def _opaque(op: str, name: str, A: object, dtype: torch.dtype | None, near: DNDa
     return Operator(layout, comm, dtype, device, apply, is_tied=layout.split is None)
 
 
-def _own_layout(A: object) -> Layout | None:
-    """Return the layout of the vectors that a distributed matrix multiplies: cut as its rows are."""
+def _own_layout(A: object, near: DNDarray | None) -> Layout | None:
+    """Return the layout of the vectors that a distributed matrix multiplies: cut as the matrix is."""
     if not _is_product(A):
         return None
-    layout = getattr(A, "layout", None)
-    if isinstance(layout, Layout) and layout.split is not None:
-        return Layout(layout.shape[:1], 0, layout.counts)
-    return Layout.even(tuple(A.shape[:1]), 0, A.comm.size)
+    layout, rows = getattr(A, "layout", None), tuple(A.shape[:1])
+    if not isinstance(layout, Layout):
+        return Layout.even(rows, 0, A.comm.size)
+    if layout.split is None and near is not None:
+        return _vectors_near(near)
+    return Layout(rows, None if layout.split is None else 0, layout.counts)
 
 
 def _product(A: object) -> Callable[[DNDarray], DNDarray]:
