@@ -37,7 +37,8 @@ def check(a, u, h, side):
 @pytest.fixture
 def iterated(monkeypatch):
     """Iterate from 3 rows on, as it is done with large matrices."""
-    monkeypatch.setattr(sys.modules["ht_linalg.polar"], "SMALL_POLAR", 2)
+    for name in ("SMALL_POLAR", "SMALL_POLAR_ON_FEW"):
+        monkeypatch.setattr(sys.modules["ht_linalg.polar"], name, 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -183,7 +184,8 @@ def test_iteration_refuses_what_is_not_finite(iterated):
 
 @pytest.mark.mpi
 def test_polar_over_mpi(comm, monkeypatch):
-    monkeypatch.setattr(sys.modules["ht_linalg.polar"], "SMALL_POLAR", 2)
+    for name in ("SMALL_POLAR", "SMALL_POLAR_ON_FEW"):
+        monkeypatch.setattr(sys.modules["ht_linalg.polar"], name, 2)
     a = matrix("float64", (100, 100))
     for split in (0, 1):
         check(a, *(whole(x) for x in la.polar(ht.array(a, split=split))), "right")

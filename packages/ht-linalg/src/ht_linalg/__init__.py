@@ -8,6 +8,7 @@ from .cg import cg
 from .cholesky import cholesky
 from .condest import condest
 from .cross import cross
+from .eig import EigResult, eig, eigvals
 from .eigh import EighResult, eigh, eigvalsh
 from .einsum import einsum, einsum_path
 from .errors import LinAlgError
@@ -50,6 +51,7 @@ __all__ = [
     "QR",
     "RSVD",
     "SVD",
+    "EigResult",
     "EighResult",
     "Lanczos",
     "LinAlgError",
@@ -63,7 +65,9 @@ __all__ = [
     "det",
     "diagonal",
     "dot",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "einsum",
     "einsum_path",

@@ -17,8 +17,9 @@ from .one_rank import alone, told
 from .qdwh import global_norm, qdwh
 from .qr import qr
 
-#: Up to this many columns one rank decomposes the square factor, by its singular values.
-SMALL_POLAR = 512
+#: Up to this many columns one rank decomposes the square factor, by its singular values; 26 n^3 flops at the speed of
+#: LAPACK are no slower than the iteration's 40 n^3 / p on up to four ranks.
+SMALL_POLAR, SMALL_POLAR_ON_FEW = 512, 2048
 
 
 class Polar(NamedTuple):
@@ -50,9 +51,10 @@ def polar(
 
     *Distribution*: U is split as `a`. Stacks are split along a leading axis, and need no message if they are so
     already. A matrix that is split and not square is brought to a square one by :func:`ht_linalg.qr`. One rank
-    decomposes a square matrix of up to 512 rows, 2 n^2 words each way; a larger one is iterated on where it lies, see
-    :func:`ht_linalg.qdwh.qdwh`: six steps, 40 n^3 / p flops, no rank holds more than six times its part. H has the
-    layout of a square `a`; else it is replicated up to 512 rows, and split as `a` above.
+    decomposes a square matrix of up to 512 rows (2048 on up to four ranks), n^2 words each way; it holds about five
+    such matrices for that time. A larger one is iterated on where it lies, see :func:`ht_linalg.qdwh.qdwh`: six steps,
+    40 n^3 / p flops, no rank holds more than eight times its part. H has the layout of a square `a`; else it is
+    replicated up to 512 rows, and split as `a` above.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def polar(
 def _square(a: DNDarray, condition: float | None) -> DNDarray:
     """Return the unitary factor of a square matrix in its layout."""
     n, comm = a.shape[0], a.comm
-    if n <= SMALL_POLAR:
+    if n <= (SMALL_POLAR_ON_FEW if comm.size <= 4 else SMALL_POLAR):
         return _on_one_rank(a)
     rows = moved(a, a.layout if a.split == 0 else Layout.even(a.shape, 0, comm.size))
     scale = global_norm(rows.larray, comm)
