@@ -47,10 +47,11 @@ def eigh(a: object, /, UPLO: str = "L") -> EighResult:
     Replicated matrices are decomposed where they are, without a message. Stacks are split along a leading axis, and
     need no message if they are so already. A matrix that is split goes one of two ways (:func:`plan_leaf`):
 
-    - up to 4096 rows on up to 8 ranks, up to 1024 on any: one rank decomposes it, 9 n^3 flops. It holds about four
+    - up to 4096 rows on up to 16 ranks, up to 1024 on any: one rank decomposes it, 9 n^3 flops. It holds about four
       matrices for that time (512 MiB at n = 4096 in double precision); n^2 words go there and n^2 + n come back.
-    - else it is divided, see :func:`ht_linalg.spectral_division.divided`: 70 n^3 / p flops and 40 n^2 words per rank,
-      whatever the eigenvalues, until the parts are so small that single ranks decompose them side by side.
+    - else it is divided, see :func:`ht_linalg.spectral_division.divided`: about 80 n^3 / p flops whatever the
+      eigenvalues (19 n^2 words contributed by each of two ranks to the first division), until the parts are so small
+      that single ranks decompose them side by side.
 
     Raises
     ------
@@ -119,10 +120,11 @@ def eigvalsh(a: object, /, UPLO: str = "L") -> DNDarray:
 def plan_leaf(n: int, p: int) -> int:
     """Return up to which size a matrix is decomposed by one rank when one of n rows is to be on `p` ranks. Pure.
 
-    A division of k rows costs 60 k^3 / p flops; one rank decomposes k rows by 9 k^3, as many such matrices at once as
-    there are ranks: dividing further pays above 8 n / p rows.
+    A division of k rows takes the time of 135 k^3 / p flops at the speed of a product (measured; it is not perfectly
+    balanced), and one rank decomposes k rows in that of 9 k^3, as many such matrices at once as there are ranks:
+    dividing the n / k of them further pays above 16 n / p rows.
     """
-    return max(SMALL_EIGH, min(WHOLE_ON_ONE_RANK, 8 * n // p))
+    return max(SMALL_EIGH, min(WHOLE_ON_ONE_RANK, 16 * n // p))
 
 
 def _eigen(op: str, a: object, UPLO: str, vectors: bool) -> tuple[DNDarray, DNDarray | None]:
