@@ -291,4 +291,4 @@ def test_the_plan_of_leaves():
     plan = sys.modules["ht_linalg.eigh"].plan_leaf
     assert [plan(n, 2) for n in (100, 4096, 10_000)] == [1024, 4096, 4096]
     assert [plan(2000, p) for p in (2, 16, 24, 64)] == [4096, 2000, 1333, 1024]
-    assert plan(100_000, 1024) == 1024
+    assert [plan(100_000, p) for p in (4, 1024, 4096)] == [4096, 1562, 1024]

@@ -7,11 +7,11 @@ from ht_core import DNDarray
 from ht_core.engines.recording import record_rule
 from ht_core.engines.tracking import is_tracked
 
-from .columns import as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
+from .columns import adjoint, as_stack, cut_by_columns, dealt, is_whole, map_matrices, moved
 from .elimination import factor_positive
 from .errors import LinAlgError
 from .factor_derivatives import cholesky_derivative
-from .matmul_derivative import adjoint
+from .matmul_derivative import adjoint as recorded_adjoint
 
 
 def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
@@ -42,9 +42,9 @@ def cholesky(a: object, /, *, upper: bool = False) -> DNDarray:
     array([[2., 0.],
            [1., 2.]])
     """
-    if upper and isinstance(a, DNDarray):
-        return adjoint(cholesky(adjoint(a)))
     if is_tracked(a):
+        if upper:
+            return recorded_adjoint(cholesky(recorded_adjoint(a)))
         return record_rule("cholesky", cholesky, (a,), cholesky_derivative)
     a = as_stack("cholesky", "a", a, square=True)
     if upper:
