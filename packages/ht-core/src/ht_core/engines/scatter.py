@@ -15,18 +15,20 @@ from ..layout import Layout
 from .gather import (
     Index,
     Route,
-    agree_on_requests,
     align,
     as_indices,
     check_known,
+    checked_keys,
     common_shape,
     keys_of,
     local_keys,
     owners_of_keys,
+    plan_rounds,
     replicate,
     result_layout,
     route_across,
     shifted,
+    tell_owners,
 )
 from .index_key import Entry
 from .index_local import true_places
@@ -86,9 +88,10 @@ class Target:
     def put(self, keys: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Write rows (n, *rest), or (*rest) for all, at n local positions along the indexed axes."""
         front = bits(self.view).movedim(self.axes, tuple(range(len(self.axes))))
-        if not self.is_unique and keys[0].numel() > 1:
-            if _write_in_order(front, keys, rows):
-                return
+        repeats = not self.is_unique and keys[0].numel() > 1
+        if (repeats or front.ndim == 1) and _write_in_order(front, keys, rows):
+            return
+        if repeats:
             last = _last_of_each(keys, front.shape)
             if last is not None:
                 keys, rows = [key[last] for key in keys], bits(rows)[last].view(rows.dtype)
@@ -127,13 +130,15 @@ def set_advanced(x: DNDarray, items: tuple, entries: tuple[Entry, ...], position
             indices = replicate(indices, plan.region, shape, comm)
         _put_local(target, Route(everywhere, tuple(indices), True))
         return
+    is_known = all(index.layout.split is None for index in indices)
+    if is_known and comm.size > 1 and (target.is_constant or target.value.split is None):
+        _put_mine(target, tuple(indices))
+        return
     route = route_across(plan.region, indices, shape, comm)
     if route.is_local:
         _put_local(target, route)
-    elif any(index.layout.split is not None for index in indices):
+    elif not is_known:
         _send(target, _along_first(route, shape, comm))
-    elif target.is_constant or target.value.split is None:
-        _put_mine(target, tuple(indices))
     else:
         layout = _layout_of_keys(target, shape, comm.size)
         _send(target, _along_first(Route(Layout(shape, None), tuple(indices), False), shape, comm, layout))
@@ -196,15 +201,32 @@ def _along_first(route: Route, shape: tuple[int, ...], comm, layout: Layout | No
 
 
 def _send(target: Target, route: Route) -> None:
-    """Send keys and values to the owners: counts, then keys, then values unless they are the same for all keys."""
-    comm, source = target.comm, target.source
-    keys, order, send_counts, recv_counts = agree_on_requests(source, route, comm)
-    asked = comm.alltoallv(keys.index_select(0, order), send_counts, recv_counts)
-    rows = target.front(route.layout)
+    """Send keys and values to the owners: counts, then keys, then values unless they are the same for all keys.
+
+    Long keys go in rounds, so that no rank holds more than ``SCRATCH`` bytes of others' keys and values. Where the last
+    value of a position has to win, the rounds follow the keys' C order over all ranks.
+    """
+    comm, source, layout = target.comm, target.source, route.layout
+    keys, error = checked_keys(source, route, comm)
+    rows = target.front(layout)
     if not target.is_constant:
         rows = rows.flatten(0, len(target.shape) - 1)
-        rows = comm.alltoallv(bits(rows)[order].view(rows.dtype), send_counts, recv_counts)
-    target.put(local_keys(asked, route.indices, source, comm.rank), rows)
+    step, rounds = plan_rounds(source, target.view.element_size(), route.indices, layout, comm.size)
+    start = 0
+    if not target.is_unique and rounds > 1:
+        inner = math.prod(target.shape) // target.shape[0]
+        start, step = layout.displs[comm.rank] * inner, step * comm.size
+        rounds = -(-math.prod(target.shape) // step)
+    for first in range(-start, rounds * step - start, step):
+        here = slice(max(first, 0), max(first + step, 0))
+        some = keys[here]
+        order, send_counts, recv_counts = tell_owners(some, error, source, route, comm)
+        asked = comm.alltoallv(some.index_select(0, order), send_counts, recv_counts)
+        got = rows
+        if not target.is_constant:
+            sent = bits(rows)[here].index_select(0, order).view(rows.dtype)
+            got = comm.alltoallv(sent, send_counts, recv_counts)
+        target.put(local_keys(asked, route.indices, source, comm.rank), got)
 
 
 def _write_in_order(front: torch.Tensor, keys: list[torch.Tensor], rows: torch.Tensor) -> bool:

@@ -7,7 +7,9 @@ kept (if it is little) and is all that the next round looks at. When a few thous
 and sorted. A bracket that misses costs one more round; after some rounds the bracket is the middle of the interval in
 the order of bit patterns, which bounds their number for any data.
 
-Every decision follows from counts that all ranks have, so all ranks send the same. Samples come from generators with
+Every decision follows from counts that all ranks have, so all ranks send the same. Brackets come from sums of
+integers and from single operations that every processor rounds in the same way, never from floating-point sums, whose
+order differs between processors: a bracket is the same number on all ranks. Samples come from generators with
 fixed seeds: results do not depend on them, only the way there.
 
 References
@@ -156,33 +158,35 @@ def _bracket(source: Source, found: Search, comm: Communicator, rounds: int) -> 
         x.reshape(-1, 1) for x in (found.low, found.high, found.k - found.below, found.upto - found.below)
     ]
     low, high, rank, extent = flat
-    weights = torch.where((gathered >= low) & (gathered <= high), weights, 0.0)
+    weights = torch.where((gathered >= low) & (gathered <= high), weights, 0)
     gathered, order = gathered.sort(dim=1)
     weights = weights.gather(1, order)
     cumulated = weights.cumsum(1)
     total = cumulated[:, -1:]
-    size = total**2 / (weights**2).sum(1, keepdim=True)
-    share_below = ((rank + 0.5) / extent).float()
+    # Samples that count, at least: sum(w)**2 / sum(w**2) >= sum(w) / max(w).
+    size = total.double() / weights.amax(1, keepdim=True).clamp_(min=1)
+    share_below = (rank + 0.5).double() / extent
     margin = 4 * torch.sqrt(share_below * (1 - share_below) / size) + 2 / size
     start, stop = share_below - margin, share_below + margin
     last = gathered.shape[1] - 1
-    lo = gathered.gather(1, torch.searchsorted(cumulated, start * total).clamp(max=last))
-    hi = gathered.gather(1, torch.searchsorted(cumulated, stop * total).clamp(max=last))
+    lo, hi, point = (
+        gathered.gather(1, torch.searchsorted(cumulated, (at * total).ceil().long()).clamp(max=last))
+        for at in (start, stop, share_below)
+    )
     lo = torch.where((start > 0) & (lo >= low) & (lo <= high), lo, low)
     hi = torch.where((stop < 1) & (hi >= lo) & (hi <= high), hi, high)
     # Few different values: a bracket as wide as the interval teaches nothing. One value always does.
-    point = gathered.gather(1, torch.searchsorted(cumulated, share_below * total).clamp(max=last))
     stalls = (lo == low) & (hi == high) & (point >= low) & (point <= high)
     lo, hi = torch.where(stalls, point, lo), torch.where(stalls, point, hi)
     return lo.reshape(found.k.shape), hi.reshape(found.k.shape)
 
 
 def _gather_samples(values: torch.Tensor, counts: torch.Tensor, comm: Communicator) -> tuple:
-    """Return the samples of all ranks, and how many elements each stands for; values and counts in one message."""
+    """Return the samples of all ranks, and how many elements each rank's samples stand for together. One message."""
     groups, share = values.shape
     sent = torch.cat([counts[:, None].view(torch.uint8), values.view(torch.uint8)], dim=1)
     got = comm.allgather(sent, axis=1).reshape(groups, comm.size, sent.shape[1])
-    weights = _read(got[:, :, :8], torch.int64).float().reshape(groups, comm.size, 1) / share
+    weights = _read(got[:, :, :8], torch.int64).reshape(groups, comm.size, 1)
     gathered = _read(got[:, :, 8:], values.dtype).reshape(groups, comm.size * share)
     return gathered, weights.expand(groups, comm.size, share).reshape(gathered.shape)
 
