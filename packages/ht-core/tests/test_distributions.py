@@ -635,7 +635,7 @@ def test_wrong_arguments_are_refused_alike_on_all_ranks(name):
         with comm.trace() as sent, pytest.raises(kind) as caught:
             call()
         assert text in str(caught.value)
-        assert sent.calls == 0
+        assert sent.calls == (name == "cholesky")  # whether there is a factor is one rank's word
         assert ht.random.get_state() == before
         return str(caught.value)
 

@@ -351,8 +351,8 @@ _Q = "q : float or array_like\n    {unit}; its axes come first in the result. Eq
 _METHOD = "method : str\n    One of NumPy's thirteen; 'linear' by default.\n"
 _WEIGHTS = "weights : array_like, optional\n    With method 'inverted_cdf': weights as of :func:`average`.\n"
 _WEIGHTED = (
-    "\nWith weights, each rank sorts a copy of its part, and 8 messages of 2 KiB per column and quantile find "
-    "all of them."
+    "\nWith weights, each rank sorts a copy of its part (12 bytes per element of float32, 16 of other dtypes, and "
+    "five times a chunk of columns), and 9 messages of 2 KiB per column and quantile find all of them."
 )
 _COST = "About 6 to 12 small messages where the split axis is reduced; none otherwise."
 

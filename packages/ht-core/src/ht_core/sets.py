@@ -67,6 +67,8 @@ def unique(
     ranks, with data-dependent extents. Each rank sends its own distinct elements once: one allgather of a sample, one
     alltoall and one allgather of counts, one alltoallv (a second one for indices and counts); the inverse comes back by
     one more and has the layout of `x`. An array that is split along another axis than `axis` is first redistributed.
+    Memory, besides input and result: three times the distinct elements, which are held sorted here, as they arrive,
+    and merged.
 
     Parameters
     ----------

@@ -5,12 +5,16 @@ Each rank sorts its part of every column once; then eight bits of the answer per
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from .selection import from_key, to_key
 from .selection_pass import comparable
 
 _BITS = 8
+#: Elements of the columns that are sorted at a time.
+_CHUNK = 1 << 20
 
 
 def select_weighted(columns, weights, q: torch.Tensor, skips_nan: bool) -> tuple:
@@ -35,20 +39,12 @@ def select_weighted(columns, weights, q: torch.Tensor, skips_nan: bool) -> tuple
         Weights are not finite, negative, or all zero.
 
     *Distribution*: collective over the ranks of ``columns.comm``: 9 allreduces; 2040 bytes per element of `value` each.
-    Temporary memory: about four times this rank's part.
+    Temporary memory: a key and a float64 weight for each of this rank's elements (three times float32 data, twice
+    float64), and what sorting a chunk of columns takes (five times the chunk; a column is not divided).
     """
-    whole = slice(0, columns.m)
-    values = comparable(columns.chunk(whole)).contiguous()
-    mass = weights.chunk(whole).to(torch.float64).contiguous()
-    comm, dtype = columns.comm, values.dtype
-    nan = values != values
-    if skips_nan:
-        mass = torch.where(nan, 0.0, mass)
-    is_bad = ~mass.isfinite().all(1) | (mass < 0).any(1)
-    keys, order = to_key(values + 0 if values.is_floating_point() else values).to(torch.int64).sort(dim=1)
-    mass = mass.gather(1, order).cumsum(1)
-    mass = torch.cat([mass.new_zeros(columns.m, 1), mass], dim=1)
-    head = torch.stack([mass[:, -1], nan.any(1).double(), is_bad.double()], dim=1)
+    comm, dtype = columns.comm, columns.dtype
+    keys, mass, head = _ranked(columns, weights, skips_nan)
+    limits = torch.iinfo(keys.dtype)
     total, has_nan, is_bad = comm.allreduce(head).unbind(1)
     is_bad = (is_bad > 0) | ~(total > 0)
     if skips_nan:  # a column of NaN alone is NaN, not an error
@@ -58,11 +54,37 @@ def select_weighted(columns, weights, q: torch.Tensor, skips_nan: bool) -> tuple
     for shift in range(64 - _BITS, -1, -_BITS):
         probes = found[..., None] + (steps << shift)
         flat = probes.reshape(columns.m, q.numel() * steps.numel())
+        flat = flat.clamp_(limits.min, limits.max).to(keys.dtype)  # the greatest int32 is the key of a NaN
         below = mass.gather(1, torch.searchsorted(keys, flat))
         below = comm.allreduce(below).reshape(probes.shape)
         reached = (below > 0) & (below / total[:, None, None] >= q.reshape(1, -1, 1))
         found += (~reached).sum(-1) << shift
     return from_key(found.to(_key_dtype(dtype)), dtype), has_nan > 0, bool(is_bad.any())
+
+
+def _ranked(columns, weights, skips_nan: bool) -> tuple:
+    """Return the sorted keys of each column, (m, n), the weights of the first 0 .. n of them, and their sums.
+
+    The sums, of shape (m, 3): of the weights; how many chunks of the column hold NaN, and wrong weights.
+    """
+    rows, device = math.prod(columns.view.shape[: columns.reduced]), columns.view.device
+    keys = torch.empty(columns.m, rows, dtype=_key_dtype(columns.dtype), device=device)
+    mass = torch.zeros(columns.m, rows + 1, dtype=torch.float64, device=device)
+    head = torch.zeros(columns.m, 3, dtype=torch.float64, device=device)
+    step = max(_CHUNK // max(rows, 1), 1)
+    for at in range(0, columns.m, step):
+        part = slice(at, min(at + step, columns.m))
+        values = comparable(columns.chunk(part)).contiguous()
+        own = weights.chunk(part).to(torch.float64)
+        nan = values != values
+        if skips_nan:
+            own = torch.where(nan, 0.0, own)
+        wrong = ~own.isfinite().all(1) | (own < 0).any(1)
+        ranked = to_key(values + 0 if values.is_floating_point() else values).to(keys.dtype)
+        keys[part], order = ranked.sort(dim=1)
+        torch.cumsum(own.gather(1, order), 1, out=mass[part, 1:])
+        head[part] = torch.stack([mass[part, -1], nan.any(1).double(), wrong.double()], dim=1)
+    return keys, mass, head
 
 
 def _key_dtype(dtype: torch.dtype) -> torch.dtype:
