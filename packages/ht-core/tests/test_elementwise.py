@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
+from ht_core.engines.choosing import choose
 from ht_core.testing import layouts, make_values, spread, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -462,3 +463,36 @@ def test_elementwise_chain_on_real_ranks(comm):
     np.testing.assert_allclose(whole(y), expected, rtol=1e-14)
     np.testing.assert_allclose(whole(whole_part + rest), expected, rtol=1e-14)
     assert math.isclose(expected[-1], whole(y)[-1])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "int8", "int64", "bool", "complex64", "complex128"]
+)
+@pytest.mark.parametrize("branches", ["both", "number", "numbers", "row"])
+def test_where_of_more_than_a_tile_has_the_bits_of_numpy(dtype, branches):
+    rng = np.random.default_rng(2)
+    condition = rng.random((1100, 64)) > 0.5
+    x, y = ((rng.standard_normal(condition.shape) * 40).astype(dtype) for _ in range(2))
+    if np.dtype(dtype).kind in "fc":
+        x[~condition], y[condition] = np.nan, np.inf  # nothing of the branch not taken
+    x = x[0, 0] if branches == "numbers" else x
+    y = {"both": y, "row": y[0]}.get(branches, y[1, 1])
+    expected = np.where(condition, x, y)
+
+    def run(comm):
+        a, b = (ht.array(v, split=0 if v.ndim == 2 else None) for v in (x, y))
+        return whole(ht.where(ht.array(condition, split=0), a, b))
+
+    for p in (1, 2):
+        for result in spmd(p, run):
+            assert result.dtype == expected.dtype
+            np.testing.assert_array_equal(result.view("uint8"), expected.view("uint8"))
+
+
+def test_where_of_more_than_a_tile_is_differentiated_and_mapped():
+    x = ht.linspace(-1, 1, 70_000, split=0).requires_grad_()
+    ht.where(x > 0, x * x, 0.0).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.where(x.numpy() > 0, 2 * x.numpy(), 0))
+    rows = ht.arange(140_000.0).reshape((2, 70_000))
+    found = ht.vmap(lambda row: choose(row > 5, row, row.new_zeros(())))(rows)
+    np.testing.assert_array_equal(found.numpy(), np.where(rows.numpy() > 5, rows.numpy(), 0))

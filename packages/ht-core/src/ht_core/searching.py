@@ -6,18 +6,14 @@ import torch
 
 from . import types
 from .dndarray import DNDarray
+from .engines.choosing import choose
 from .engines.elementwise import Row, as_operand, common_comm, execute
 from .engines.sorted_lookup import look_up
 from .errors import LayoutError
 from .indexing import nonzero
 from .registry import register
 
-
-def _select(condition, x, y, out=None):
-    return torch.where(condition, x, y) if out is None else torch.where(condition, x, y, out=out)
-
-
-_WHERE = Row("where", _select, types.ALL, compute="common", result="common", numpy="where", conditions=1)
+_WHERE = Row("where", choose, types.ALL, compute="common", result="common", numpy="where", conditions=1)
 
 
 def where(condition: object, x1: object = None, x2: object = None, /):
