@@ -5,6 +5,7 @@ import itertools
 import operator
 
 import ht_core as ht
+import ht_linalg as la
 import ht_meta
 import numpy as np
 import pytest
@@ -393,6 +394,59 @@ def test_names():
     assert (a.gnnz, a.lnnz, a.ndim, a.balanced, a.is_distributed()) == (3, 3, 2, True, False)
     assert a.larray.to_dense().tolist() == np.eye(3).tolist()
     assert repr(a) == "DCSR_matrix(shape=(3, 3), nnz=3, dtype=float64, split=None)"
+
+
+def test_all_eigenvalues_of_a_grid():
+    """Of which the Laplacian has 4 (sin^2 + sin^2) of multiples of pi / (2 k + 2)."""
+    k = 9
+    line = 4 * np.sin(np.pi * np.arange(1, k + 1) / (2 * k + 2)) ** 2
+
+    def run(comm, format):
+        A = MAKE[format](laplacian(k), split=AXIS[format])
+        V, T = la.lanczos(A, k * k, v0=ht.random.rand(k * k, split=0, dtype=ht.float64))
+        product = whole(A @ V)
+        np.testing.assert_allclose(product, whole(V) @ whole(T), atol=1e-12)
+        return np.linalg.eigvalsh(whole(T))
+
+    expected = np.sort(np.add.outer(line, line).ravel())
+    for format in FORMATS:
+        for result in spmd(3, run, format):
+            np.testing.assert_allclose(result, expected, atol=1e-11)
+
+
+def test_a_graph_of_a_hundred_thousand_nodes_falls_into_its_parts():
+    """Four random graphs with a few edges between them: four small eigenvalues, whose vectors tell the parts."""
+    n, parts = 100_000, 4
+    rng = np.random.default_rng(0)
+    size = n // parts
+    inner = [rng.permutation(size) + part * size for part in range(parts) for _ in range(5)]
+    sources = np.concatenate([np.arange(size) + part * size for part in range(parts) for _ in range(5)])
+    between = rng.integers(0, n, size=(2, 40))
+    i, j = np.concatenate([sources, between[0]]), np.concatenate([*inner, between[1]])
+    i, j = i[i != j], j[i != j]
+    i, j = np.concatenate([i, j]), np.concatenate([j, i])
+    reference = sp.coo_array((-np.ones(i.size), (i, j)), shape=(n, n)).tocsr()
+    reference.setdiag(-reference.sum(axis=1))
+
+    def run(comm):
+        rows, columns = (ht.array(x, split=0) for x in (np.concatenate([i, i]), np.concatenate([j, i])))
+        v = ht.array(np.repeat([-1.0, 1.0], i.size), split=0)
+        L = sparse.sparse_csr_matrix((v, (rows, columns)), shape=(n, n), split=0)
+        assert L.nnz == reference.nnz
+        assert abs(L.sum(axis=1)).max().item() == 0
+        x = ht.random.randn(n, split=0, dtype=ht.float64)
+        np.testing.assert_allclose(whole(L @ x), reference @ whole(x), atol=1e-12)
+        start = ht.random.randn(n, parts, split=0, dtype=ht.float64)
+        found, vectors = la.lobpcg(L, start, largest=False, tol=1e-7, maxiter=60)
+        residual = L @ vectors - vectors * found
+        assert la.vector_norm(residual, axis=0).max().item() < 1e-6
+        return whole(found), whole(vectors)
+
+    found, vectors = spmd(2, run)[0]
+    assert abs(found[0]) < 1e-8
+    assert np.all(found[:parts] < 0.01)  # the next is above 2
+    means = vectors.reshape(parts, size, parts).mean(axis=1, keepdims=True)
+    assert np.linalg.norm(vectors.reshape(parts, size, parts) - means) < 0.1
 
 
 @pytest.mark.mpi

@@ -462,6 +462,15 @@ def test_wrong_arguments_are_refused_before_any_message(call, text):
     spmd(2, run)
 
 
+def test_gradients_are_refused_not_lost():
+    x = ht.ones((4, 2)).requires_grad_()
+    for call in (spatial.cdist, spatial.cdist_topk, lambda x: spatial.kernel_matmul(x, None, ht.ones(4))):
+        with pytest.raises(ht.GradientError, match="has no derivative"):
+            call(x)
+        with ht.no_grad():
+            call(x)
+
+
 @pytest.mark.mpi
 def test_spatial_over_mpi(comm):
     x, y = tables(n=300, m=500)

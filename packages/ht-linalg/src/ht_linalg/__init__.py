@@ -2,7 +2,7 @@
 
 from ht_core import matrix_transpose
 
-from . import fft, signal, spatial
+from . import fft, signal, sparse, spatial
 from ._version import __version__
 from .cg import cg
 from .cholesky import cholesky
@@ -106,6 +106,7 @@ __all__ = [
     "slogdet",
     "solve",
     "solve_triangular",
+    "sparse",
     "spatial",
     "svd",
     "svdvals",

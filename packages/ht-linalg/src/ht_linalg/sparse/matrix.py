@@ -363,11 +363,12 @@ class SparseMatrix:
         None            None, 1      as x          none
         CSR, split 0    None         0             none
         CSR, split 0    0            0             the entries of x that rows of other ranks name
-        CSC, split 1    0, None      0 (even)      the sums that belong to rows of other ranks
+        CSC, split 1    0, None      0             the sums that belong to rows of other ranks
         None            0            0             as a split matrix, after a cut without a message
         ==============  ===========  ============  =================================================
 
-        Who needs which entries is asked in the first product and kept: two small exchanges, 8 bytes per entry. A dense
+        Rows of the product are cut as those of a DCSR_matrix, as the columns of a square DCSC_matrix, else evenly. Who
+        needs which entries is asked in the first product and kept: two small exchanges, 8 bytes per entry. A dense
         matrix of split 1 is redistributed where A is split; x is too where its counts are not those of the columns of a
         DCSC_matrix. A sparse operand: the rows of it that are named and lie on other ranks, in three exchanges.
 

@@ -70,7 +70,8 @@ def _rows_plan(a: SparseMatrix, counts: tuple[int, ...]) -> Plan:
 
 def _by_columns(a: SparseMatrix, x: DNDarray) -> DNDarray:
     """Columns of the matrix times this rank's part of x: sums for rows of this rank and of others."""
-    counts = even_counts(a.shape[0], a.comm.size)
+    n, m = a.shape
+    counts = a.layout.counts if n == m else even_counts(n, a.comm.size)
     layout = Layout((a.shape[0], *x.shape[1:]), 0, counts)
     local = redistribute(x.larray, x.layout, Layout(x.shape, 0, a.layout.counts), a.comm)
     plan = a.plan(counts, lambda: _columns_plan(a, counts))
