@@ -39,6 +39,21 @@ Raises
 LayoutError
     If `M` is not an integer of at least 0."""
 
+_PLAIN = """Make {line}. No message.
+
+    Parameters
+    ----------
+    M : int
+        Number of points.
+    {common}
+
+    Examples
+    --------
+    >>> from ht_linalg.signal import windows
+    >>> windows.{name}(3, split=0).numpy().round(9).tolist()
+    {result}
+    """
+
 #: The windows that :func:`get_window` knows by name.
 _BY_NAME: dict[str, Callable[..., DNDarray]] = {}
 
@@ -81,301 +96,112 @@ def _cosines(weights: Sequence[float]) -> Callable:
     return shape
 
 
-@_window
-def boxcar(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the rectangular window: ones. No message.
+def _plain(name: str, shape: Callable, line: str, result: str) -> Callable[..., DNDarray]:
+    """Return the window without parameters of that shape; `line` says what it is, `result` gives three points."""
 
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
+    def window(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
+        return _made(name, M, shape, sym, split, device, comm)
 
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.boxcar(3, split=0).numpy().round(9).tolist()
-    [1.0, 1.0, 1.0]
-    """
-    return _made("boxcar", M, lambda k, n: torch.ones_like(k), sym, split, device, comm)
+    window.__name__ = window.__qualname__ = name
+    window.__doc__ = _PLAIN.replace("{name}", name).replace("{line}", line).replace("{result}", result)
+    return _window(window)
 
 
-@_window
-def triang(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the triangular window, which is not 0 at its ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.triang(3, split=0).numpy().round(9).tolist()
-    [0.5, 1.0, 0.5]
-    """
-    return _made("triang", M, lambda k, n: 1 - k.abs() / (n + n % 2), sym, split, device, comm)
+def _parzen(k: torch.Tensor, n: int) -> torch.Tensor:
+    u = k.abs() / n
+    return torch.where(k.abs() <= (n - 1) / 2, 1 - 6 * u**2 + 6 * u**3, 2 * (1 - u) ** 3)
 
 
-@_window
-def bartlett(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Bartlett window: a triangle that is 0 at both ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.bartlett(3, split=0).numpy().round(9).tolist()
-    [0.0, 1.0, 0.0]
-    """
-    return _made("bartlett", M, lambda k, n: 1 - k.abs() / (n - 1), sym, split, device, comm)
+def _bohman(k: torch.Tensor, n: int) -> torch.Tensor:
+    t = k.abs() / (n - 1)
+    inner = (1 - t) * torch.cos(math.pi * t) + torch.sin(math.pi * t) / math.pi
+    return torch.where(t == 1, torch.zeros_like(t), inner)
 
 
-@_window
-def parzen(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Parzen window: a piecewise cubic. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.parzen(3, split=0).numpy().round(9).tolist()
-    [0.074074074, 1.0, 0.074074074]
-    """
-
-    def shape(k, n):
-        u = k.abs() / n
-        return torch.where(k.abs() <= (n - 1) / 2, 1 - 6 * u**2 + 6 * u**3, 2 * (1 - u) ** 3)
-
-    return _made("parzen", M, shape, sym, split, device, comm)
-
-
-@_window
-def bohman(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Bohman window: two half cosines convolved. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.bohman(3, split=0).numpy().round(9).tolist()
-    [0.0, 1.0, 0.0]
-    """
-
-    def shape(k, n):
-        t = k.abs() / (n - 1)
-        inner = (1 - t) * torch.cos(math.pi * t) + torch.sin(math.pi * t) / math.pi
-        return torch.where(t == 1, torch.zeros_like(t), inner)
-
-    return _made("bohman", M, shape, sym, split, device, comm)
-
-
-@_window
-def cosine(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the cosine window. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.cosine(3, split=0).numpy().round(9).tolist()
-    [0.5, 1.0, 0.5]
-    """
-    return _made("cosine", M, lambda k, n: torch.cos(k * (math.pi / (2 * n))), sym, split, device, comm)
-
-
-@_window
-def lanczos(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Lanczos window: the main lobe of sinc. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.lanczos(3, split=0).numpy().round(9).tolist()
-    [0.0, 1.0, 0.0]
-    """
-    return _made("lanczos", M, lambda k, n: torch.sinc(k / (n - 1)), sym, split, device, comm)
-
-
-@_window
-def barthann(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the modified Bartlett-Hann window. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.barthann(3, split=0).numpy().round(9).tolist()
-    [0.0, 1.0, 0.0]
-    """
-    return _made(
-        "barthann",
-        M,
-        lambda k, n: 0.62 - 0.24 * (k / (n - 1)).abs() + 0.38 * torch.cos(k * (math.pi / (n - 1))),
-        sym,
-        split,
-        device,
-        comm,
-    )
-
-
-@_window
-def hann(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Hann window: a raised cosine that is 0 at both ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.hann(3, split=0).numpy().round(9).tolist()
-    [0.0, 1.0, 0.0]
-    """
-    return _made("hann", M, _cosines((0.5, 0.5)), sym, split, device, comm)
-
-
-@_window
-def hamming(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Hamming window: a raised cosine that is 0.08 at both ends. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.hamming(3, split=0).numpy().round(9).tolist()
-    [0.08, 1.0, 0.08]
-    """
-    return _made("hamming", M, _cosines((0.54, 0.46)), sym, split, device, comm)
-
-
-@_window
-def blackman(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the Blackman window of three cosine terms. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.blackman(3, split=0).numpy().round(9).tolist()
-    [-0.0, 1.0, -0.0]
-    """
-    return _made("blackman", M, _cosines((0.42, 0.50, 0.08)), sym, split, device, comm)
-
-
-@_window
-def nuttall(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make Nuttall's minimum four-term window. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.nuttall(3, split=0).numpy().round(9).tolist()
-    [0.0003628, 1.0, 0.0003628]
-    """
-    return _made(
-        "nuttall", M, _cosines((0.3635819, 0.4891775, 0.1365995, 0.0106411)), sym, split, device, comm
-    )
-
-
-@_window
-def blackmanharris(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the minimum four-term Blackman-Harris window. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.blackmanharris(3, split=0).numpy().round(9).tolist()
-    [6e-05, 1.0, 6e-05]
-    """
-    return _made(
-        "blackmanharris", M, _cosines((0.35875, 0.48829, 0.14128, 0.01168)), sym, split, device, comm
-    )
-
-
-@_window
-def flattop(M, sym=True, *, split=None, device=None, comm=None) -> DNDarray:
-    """Make the flat top window, for amplitudes. No message.
-
-    Parameters
-    ----------
-    M : int
-        Number of points.
-    {common}
-
-    Examples
-    --------
-    >>> from ht_linalg.signal import windows
-    >>> windows.flattop(3, split=0).numpy().round(9).tolist()
-    [-0.000421051, 1.000000003, -0.000421051]
-    """
-    return _made(
-        "flattop",
-        M,
-        _cosines((0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)),
-        sym,
-        split,
-        device,
-        comm,
-    )
+boxcar = _plain(
+    "boxcar",
+    lambda k, n: torch.ones_like(k),
+    "the rectangular window: ones",
+    "[1.0, 1.0, 1.0]",
+)
+triang = _plain(
+    "triang",
+    lambda k, n: 1 - k.abs() / (n + n % 2),
+    "the triangular window, which is not 0 at its ends",
+    "[0.5, 1.0, 0.5]",
+)
+bartlett = _plain(
+    "bartlett",
+    lambda k, n: 1 - k.abs() / (n - 1),
+    "the Bartlett window: a triangle that is 0 at both ends",
+    "[0.0, 1.0, 0.0]",
+)
+parzen = _plain(
+    "parzen",
+    _parzen,
+    "the Parzen window: a piecewise cubic",
+    "[0.074074074, 1.0, 0.074074074]",
+)
+bohman = _plain(
+    "bohman",
+    _bohman,
+    "the Bohman window: two half cosines convolved",
+    "[0.0, 1.0, 0.0]",
+)
+cosine = _plain(
+    "cosine",
+    lambda k, n: torch.cos(k * (math.pi / (2 * n))),
+    "the cosine window",
+    "[0.5, 1.0, 0.5]",
+)
+lanczos = _plain(
+    "lanczos",
+    lambda k, n: torch.sinc(k / (n - 1)),
+    "the Lanczos window: the main lobe of sinc",
+    "[0.0, 1.0, 0.0]",
+)
+barthann = _plain(
+    "barthann",
+    lambda k, n: 0.62 - 0.24 * (k / (n - 1)).abs() + 0.38 * torch.cos(k * (math.pi / (n - 1))),
+    "the modified Bartlett-Hann window",
+    "[0.0, 1.0, 0.0]",
+)
+hann = _plain(
+    "hann",
+    _cosines((0.5, 0.5)),
+    "the Hann window: a raised cosine that is 0 at both ends",
+    "[0.0, 1.0, 0.0]",
+)
+hamming = _plain(
+    "hamming",
+    _cosines((0.54, 0.46)),
+    "the Hamming window: a raised cosine that is 0.08 at both ends",
+    "[0.08, 1.0, 0.08]",
+)
+blackman = _plain(
+    "blackman",
+    _cosines((0.42, 0.50, 0.08)),
+    "the Blackman window of three cosine terms",
+    "[-0.0, 1.0, -0.0]",
+)
+nuttall = _plain(
+    "nuttall",
+    _cosines((0.3635819, 0.4891775, 0.1365995, 0.0106411)),
+    "Nuttall's minimum four-term window",
+    "[0.0003628, 1.0, 0.0003628]",
+)
+blackmanharris = _plain(
+    "blackmanharris",
+    _cosines((0.35875, 0.48829, 0.14128, 0.01168)),
+    "the minimum four-term Blackman-Harris window",
+    "[6e-05, 1.0, 6e-05]",
+)
+flattop = _plain(
+    "flattop",
+    _cosines((0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)),
+    "the flat top window, for amplitudes",
+    "[-0.000421051, 1.000000003, -0.000421051]",
+)
 
 
 @_window
@@ -387,7 +213,7 @@ def general_cosine(M, a, sym=True, *, split=None, device=None, comm=None) -> DND
     M : int
         Number of points.
     a : sequence of float
-        Weights, of alternating sign about the middle's.
+        Weights of cos(j pi t), t from -1 to 1 between the ends.
     {common}
 
     Examples
