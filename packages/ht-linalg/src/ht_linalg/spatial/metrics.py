@@ -66,7 +66,7 @@ def pair_squares(x: torch.Tensor, y: torch.Tensor, i: torch.Tensor, j: torch.Ten
     """
     out = torch.empty(i.shape[0], dtype=torch.float64, device=x.device)
     for part in spans(i.shape[0], max(_PAIRS // max(x.shape[1], 1), 16)):
-        difference = x[i[part]].sub_(y[j[part]]).square_()
+        difference = x.index_select(0, i[part]).sub_(y.index_select(0, j[part])).square_()
         torch.sum(difference, dim=1, dtype=torch.float64, out=out[part])
     return out
 

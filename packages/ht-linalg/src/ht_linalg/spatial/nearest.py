@@ -255,7 +255,7 @@ def _sift(
     member = group.unsqueeze(1) + groups * torch.arange(width, device=tile.device)
     member = torch.where((group < groups).unsqueeze(1), member, -1)
     member[:, 0] = torch.where(group < groups, group, group - groups + groups * width)
-    values = tile[i.unsqueeze(1), member.clamp(min=0)]
+    values = tile.reshape(-1).take(i.unsqueeze(1) * m + member.clamp(min=0))
     hit, place = (~(values > highest[i]) & (member >= 0)).nonzero(as_tuple=True)
     return i[hit], member[hit, place]
 
