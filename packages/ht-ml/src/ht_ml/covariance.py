@@ -47,12 +47,12 @@ class Covariance:
 def covariance(
     rows: Rows, target: torch.Tensor | None = None, weights: torch.Tensor | None = None
 ) -> Covariance:
-    """Return means and centred products of the features, and of a target as the last column.
+    """Return means and centred products of the features, and of targets as the last columns.
 
     Parameters
     ----------
     rows : Rows
-    target : torch.Tensor, shape (local rows,), float64, optional
+    target : torch.Tensor, shape (local rows,) or (local rows, t), float64, optional
     weights : torch.Tensor, shape (local rows,), float64, optional
 
     *Distribution*: one allreduce of m (m + 1) / 2 + p (m + 1) numbers for m columns and p ranks.
@@ -83,7 +83,9 @@ def covariance(
 def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the weight, means and centred products of the local rows."""
     n, d = rows.local.shape
-    m = d if target is None else d + 1
+    if target is not None and target.dim() == 1:
+        target = target.unsqueeze(1)
+    m = d if target is None else d + target.shape[1]
     device = rows.local.device
     products = torch.zeros((m, m), dtype=torch.float64, device=device)
     first = torch.zeros(m, dtype=torch.float64, device=device)
@@ -97,7 +99,7 @@ def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
         tile = scratch[: span.stop - span.start]
         tile[:, :d].copy_(rows.local[span])
         if target is not None:
-            tile[:, d] = target[span]
+            tile[:, d:] = target[span]
         if reference is None:
             reference = tile.mean(0)
         tile.sub_(reference)

@@ -1,4 +1,4 @@
-"""The Lasso without a Gram matrix: accelerated proximal gradients, one allreduce of d + 3 numbers per step.
+"""The Lasso and the elastic net without a Gram matrix: accelerated proximal gradients, one allreduce of d + 3 numbers per step.
 
 For tables with so many features that d x d products would not pay. A. Beck and M. Teboulle, "A fast iterative
 shrinkage-thresholding algorithm for linear inverse problems", SIAM Journal on Imaging Sciences 2 (2009),
@@ -31,14 +31,25 @@ class Fista:
     square : float
         y'y of all rows, centred.
     penalty : float
+        Weight of |w|_1.
+    ridge : float
+        Weight of |w|^2 / 2: rows ``sqrt(ridge) I`` with targets 0, which no rank holds.
     positive : bool
     """
 
     def __init__(
-        self, rows: Rows, target, weights, mean: np.ndarray, square: float, penalty: float, positive: bool
+        self,
+        rows: Rows,
+        target,
+        weights,
+        mean: np.ndarray,
+        square: float,
+        penalty: float,
+        ridge: float,
+        positive: bool,
     ) -> None:
         self.rows, self.weights, self.square = rows, weights, square
-        self.penalty, self.positive = penalty, positive
+        self.penalty, self.ridge, self.positive = penalty, ridge, positive
         device, (n, d) = rows.local.device, rows.local.shape
         self._centre = torch.from_numpy(np.ascontiguousarray(mean[:-1])).to(device)
         self._target = target - float(mean[-1])
@@ -78,9 +89,9 @@ class Fista:
             v = self.rows.comm.allreduce(v, out=v)
             norm = float(torch.linalg.vector_norm(v))
             if norm == 0.0:
-                return 1.0
+                return 1.0 + self.ridge
             v /= norm
-        return 1.05 * norm
+        return 1.05 * norm + self.ridge
 
     def solve(self, start: np.ndarray, max_iter: int, tol: float) -> Solution:
         """Step until the duality gap is at most ``tol * y'y``, at most `max_iter` times.
@@ -100,6 +111,10 @@ class Fista:
             message = torch.cat([products, torch.stack(inner)])
             message = self.rows.comm.allreduce(message, out=message)
             at_point, (square_x, fit_x, square_point) = message[:-3], message[-3:].tolist()
+            if self.ridge:
+                at_point = at_point - self.ridge * point
+                square_x += self.ridge * float(x @ x)
+                square_point += self.ridge * float(point @ point)
             at_x = at_point if residual is None else (at_point + momentum * correlation) / (1.0 + momentum)
             gap = duality_gap(
                 x.cpu().numpy(), at_x.cpu().numpy(), square_x, fit_x, self.penalty, self.positive

@@ -1,26 +1,14 @@
-"""The Lasso estimator: checks, the choice of the solver, prediction."""
+"""Linear regression with an l1 penalty."""
 
 from __future__ import annotations
 
-import warnings
-from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-import torch
-from ht_core import DNDarray
-
-from ..base import BaseEstimator, ConvergenceWarning, RegressorMixin, check_is_fitted
-from ..covariance import covariance
-from ..moments import checked_moments, refuse_nonfinite
-from ..rows import Rows, as_column, as_rows, as_weights
-from .coordinate_descent import GramLasso, Solution
-from .fista import Fista
-
-_GRAM_FEATURES = 2000
+from .elastic_net import ElasticNet
+from .linear_regressor import checked_penalty
 
 
-class Lasso(RegressorMixin, BaseEstimator):
+class Lasso(ElasticNet):
     """Linear regression with an l1 penalty, as ``sklearn.linear_model.Lasso``.
 
     Minimises ``1/(2n) |y - Xw - b|^2 + alpha |w|_1``.
@@ -31,34 +19,13 @@ class Lasso(RegressorMixin, BaseEstimator):
         Weight of the penalty, >= 0.
     lam : float, optional
         Another name of `alpha`, for code written for Heat; used instead of `alpha` where given.
-    fit_intercept : bool
-        Whether to fit b; otherwise it is 0.
-    precompute : "auto" or bool
-        True forms the products of all pairs of features (d^2 numbers); False takes gradient steps with
-        one message each. "auto" forms them up to 2000 features.
-    max_iter : int
-        Most sweeps (or gradient steps).
-    tol : float
-        Stop when the duality gap is at most ``tol |y|^2`` (y centred); a negative value does not stop early.
-    warm_start : bool
-        Start from the coefficients of the last fit.
-    positive : bool
-        Allow no negative coefficients.
+    fit_intercept, precompute, max_iter, tol, warm_start, positive
+        As of :class:`ElasticNet`.
 
     Attributes
     ----------
-    coef_ : DNDarray, shape (d,), dtype of `X`, replicated
-    intercept_ : float
-    n_iter_ : int
-        Sweeps (or gradient steps) that were needed.
-    dual_gap_ : float
-        Upper bound on how far the objective is from its minimum.
-    n_features_in_ : int
-
-    Notes
-    -----
-    With products: they are accumulated in float64 and centred without cancellation, and the rest needs no
-    message (see ``coordinate_descent``). Without: ``fista``.
+    coef_, intercept_, n_iter_, dual_gap_, n_features_in_
+        As of :class:`ElasticNet`.
 
     Examples
     --------
@@ -90,115 +57,6 @@ class Lasso(RegressorMixin, BaseEstimator):
         self.warm_start = warm_start
         self.positive = positive
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Lasso:
-        """Find the coefficients.
-
-        Parameters
-        ----------
-        X : DNDarray or array_like, shape (n, d)
-        y : DNDarray or array_like, shape (n,) or (n, 1)
-        sample_weight : DNDarray or array_like, shape (n,), optional
-            Non-negative weights of the rows.
-
-        Returns
-        -------
-        Lasso
-            The estimator itself.
-
-        *Distribution*: split 0 or None; split 1 is brought to split 0 first. `y` that lies as the rows
-        do, or is replicated, is used where it is. With products: one allreduce of about d^2 / 2 numbers
-        in all. Without: 9 allreduces and one of d + 3 numbers per step. A replicated table sends nothing.
-        Collective.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, shapes do not fit, or the data hold NaN or infinity; the same
-            on every rank.
-        """
-        op = "Lasso.fit"
-        alpha = self._check_parameters(op)
-        rows = as_rows(op, X)
-        target = as_column(op, "y", y, rows)
-        weights = as_weights(op, sample_weight, rows)
-        start = np.zeros(rows.d)
-        if self.warm_start and getattr(self, "n_features_in_", None) == rows.d:
-            start = self.coef_.numpy().astype(np.float64)
-        use_products = rows.d <= _GRAM_FEATURES if self.precompute == "auto" else self.precompute
-        solve = self._solve_products if use_products else self._solve_gradients
-        solution, n, mean = solve(op, rows, target, weights, alpha, start)
-        if not solution.has_converged and self.tol >= 0 and rows.home.rank == 0:
-            warnings.warn(
-                f"{op}: the duality gap is {solution.gap / n:.3g} after {self.max_iter} iterations; raise max_iter",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        coefficients = torch.from_numpy(solution.coefficients)
-        self.coef_ = rows.replicated(coefficients.to(device=rows.local.device, dtype=rows.local.dtype))
-        self.intercept_ = float(mean[-1] - mean[:-1] @ solution.coefficients) if self.fit_intercept else 0.0
-        self.n_iter_ = solution.n_iter
-        self.dual_gap_ = max(solution.gap, 0.0) / n
-        self.n_features_in_ = rows.d
-        return self
-
-    def predict(self, X: Any) -> DNDarray:
-        """Return ``X @ coef_ + intercept_``, shape (n,), dtype of `X`, distributed as the rows.
-
-        *Distribution*: split 0 or None: no message. Split 1 is brought to split 0 first.
-        """
-        check_is_fitted(self)
-        rows = as_rows("Lasso.predict", X, n_features=self.n_features_in_)
-        local = rows.local
-        coefficients = self.coef_.larray.to(device=local.device, dtype=local.dtype)
-        return rows.column(torch.mv(local, coefficients).add_(self.intercept_))
-
-    def _check_parameters(self, op: str) -> float:
+    def _penalties(self, op: str) -> tuple[float, float]:
         name, alpha = ("alpha", self.alpha) if self.lam is None else ("lam", self.lam)
-        if not isinstance(alpha, Real) or not 0 <= alpha < np.inf:
-            raise ValueError(f"{op}: {name} must be a number in [0, inf), got {alpha!r}")
-        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, Integral) or self.max_iter < 1:
-            raise ValueError(f"{op}: max_iter must be an int >= 1, got {self.max_iter!r}")
-        if not isinstance(self.tol, Real) or np.isnan(self.tol):
-            raise ValueError(f"{op}: tol must be a number, got {self.tol!r}")
-        if self.precompute not in ("auto", True, False):
-            raise ValueError(f"{op}: precompute must be 'auto', True or False, got {self.precompute!r}")
-        return float(alpha)
-
-    def _solve_products(
-        self, op: str, rows: Rows, target, weights, alpha: float, start: np.ndarray
-    ) -> tuple[Solution, float, np.ndarray]:
-        merged = covariance(rows, target, weights)
-        if not merged.is_finite or merged.n <= 0.0:
-            _refuse(op, merged.n, weights)
-        products, mean, n = merged.products, merged.mean, merged.n
-        if not self.fit_intercept:
-            products = products + n * np.outer(mean, mean)
-        gram, moment, square = (
-            np.ascontiguousarray(products[:-1, :-1]),
-            products[:-1, -1].copy(),
-            products[-1, -1],
-        )
-        solver = GramLasso(gram, moment, float(square), n * alpha, self.positive)
-        return solver.solve(start, int(self.max_iter), float(self.tol)), n, mean
-
-    def _solve_gradients(
-        self, op: str, rows: Rows, target, weights, alpha: float, start: np.ndarray
-    ) -> tuple[Solution, float, np.ndarray]:
-        features = checked_moments(rows.local, weights)
-        own = checked_moments(target.unsqueeze(1), weights)
-        d = rows.d
-        packed = torch.cat([features[: d + 1], own[1:2], features[d + 1 :], own[2:]])
-        packed = rows.comm.allreduce(packed, op="moments").cpu().numpy()
-        n, mean = float(packed[0]), packed[1 : d + 2]
-        if not np.isfinite(packed).all() or n <= 0.0:
-            _refuse(op, n, weights)
-        square = float(packed[-1]) + (0.0 if self.fit_intercept else n * float(mean[-1]) ** 2)
-        centre = mean if self.fit_intercept else np.zeros_like(mean)
-        solver = Fista(rows, target, weights, centre, square, n * alpha, self.positive)
-        return solver.solve(start, int(self.max_iter), float(self.tol)), n, mean
-
-
-def _refuse(op: str, n: float, weights: torch.Tensor | None) -> None:
-    if n <= 0.0:
-        raise ValueError(f"{op}: sample_weight must have a positive sum, got {n}")
-    refuse_nonfinite(op, "X and y" if weights is None else "X, y and sample_weight (not negative)")
+        return checked_penalty(op, name, alpha), 0.0
