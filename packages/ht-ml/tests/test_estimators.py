@@ -11,7 +11,7 @@ from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
 from ht_ml.cluster import KMeans
 from ht_ml.decomposition import PCA
-from ht_ml.linear_model import Lasso
+from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
 from ht_ml.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from ml_tables import KINDS, table
@@ -31,12 +31,18 @@ ESTIMATORS = [
     PCA(n_components=1),
     PCA(n_components=1, svd_solver="full", whiten=True),
     PCA(n_components=1, svd_solver="hierarchical"),
+    ElasticNet(alpha=0.01, l1_ratio=0.3),
+    LinearRegression(),
+    Ridge(alpha=0.1),
+    LogisticRegression(tol=1e-8),
 ]
+CLASSIFIERS = (GaussianNB, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
-    Lasso: ("predict",),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
+    LogisticRegression: ("predict", "predict_proba"),
+    **dict.fromkeys((ElasticNet, Lasso, LinearRegression, Ridge), ("predict",)),
 }
 STATELESS = (Normalizer,)
 WITHOUT_WEIGHTS = (PCA, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer)
@@ -172,7 +178,7 @@ def test_data_that_are_not_finite_are_refused_on_every_rank(estimator, value):
         results = spmd(3, run, kind)
         assert all(result == results[0] for result in results)
         ops = [op for op in results[0][1] if op != "redistribute"]
-        if isinstance(estimator, GaussianNB):  # the labels come first
+        if isinstance(estimator, CLASSIFIERS):  # the labels come first
             ops = [op for op in ops if op == "allreduce"]
         assert len(ops) <= 1, ops  # refused with the first message, which is sent anyway
 
@@ -205,7 +211,7 @@ def test_wrong_shapes_are_refused_before_any_message(estimator):
 @each
 def test_numpy_and_lists_are_replicated_tables(estimator):
     x, y = data()
-    target = y > 0 if isinstance(estimator, GaussianNB) else y
+    target = y > 0 if isinstance(estimator, CLASSIFIERS) else y
 
     def run(comm):
         with comm.trace() as sent:
@@ -245,6 +251,10 @@ def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
     x, y = data(n, 1)
 
     def run(comm):
+        if isinstance(estimator, LogisticRegression) and n == 1:
+            with pytest.raises(ValueError, match="y must hold at least two classes, got"):
+                fit(clone(estimator), x, y, comm)
+            return [np.zeros(1)]
         fitted, _ = fit(clone(estimator), x, y, comm)
         return [whole(getattr(fitted, name)(table(x, comm))) for name in methods(fitted)[:1]]
 
@@ -255,7 +265,7 @@ def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
 @pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, WITHOUT_WEIGHTS)], ids=repr)
 def test_weights(estimator):
     x, y = data()
-    y = y > 0 if isinstance(estimator, GaussianNB) else y
+    y = y > 0 if isinstance(estimator, CLASSIFIERS) else y
 
     def run(comm):
         rows, target = table(x, comm), table(y, comm)

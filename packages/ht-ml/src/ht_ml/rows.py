@@ -163,15 +163,36 @@ def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
     return aligned(op, argument, values, rows).to(torch.float64)
 
 
+def as_targets(op: str, y: Any, rows: Rows) -> tuple[torch.Tensor, bool]:
+    """Return the targets of the local rows, shape (local rows, t), float64, and whether there is one, given as (n,).
+
+    *Distribution*: as `as_column`.
+
+    Raises
+    ------
+    LayoutError
+        If `y` has not shape (n,) or (n, t).
+    """
+    if not isinstance(y, DNDarray):
+        y = array(y, comm=rows.home)
+    if y.ndim != 2:
+        return as_column(op, "y", y, rows).unsqueeze(1), True
+    if y.shape[0] != rows.n or y.shape[1] < 1:
+        raise LayoutError(f"{op}: y must have shape ({rows.n},) or ({rows.n}, t), got shape {y.shape}")
+    if y.larray.is_complex():
+        raise DTypeError(f"{op}: y must be real, got {y.dtype}")
+    return aligned(op, "y", y, rows).to(torch.float64).reshape(-1, y.shape[1]), False
+
+
 def aligned(op: str, argument: str, values: DNDarray, rows: Rows) -> torch.Tensor:
-    """Return the part of one-per-row data, shape (n,) or (n, 1), that belongs to the local rows; see `as_column`."""
+    """Return the part of one-per-row data that belongs to the local rows: (n,) or (n, 1) flat, (n, t) as a table."""
     if values.split is not None and values.comm.size != rows.home.size:
         raise LayoutError(
             f"{op}: {argument} must lie on the {rows.home.size} ranks of X, got {values.comm.size}; replicate it"
         )
-    target = rows.layout if values.ndim == 1 else rows.layout.insert(1, 1)
-    local = redistribute(values.larray, values.layout, target, rows.home).reshape(-1)
-    return local.detach().to(rows.local.device)
+    target = rows.layout if values.ndim == 1 else rows.layout.insert(1, values.shape[1])
+    local = redistribute(values.larray, values.layout, target, rows.home).detach().to(rows.local.device)
+    return local if values.ndim == 2 and values.shape[1] > 1 else local.reshape(-1)
 
 
 def as_weights(op: str, values: Any, rows: Rows) -> torch.Tensor | None:

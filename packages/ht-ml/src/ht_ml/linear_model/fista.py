@@ -1,8 +1,8 @@
-"""The Lasso and the elastic net without a Gram matrix: accelerated proximal gradients, one allreduce of d + 3 numbers per step.
+"""The Lasso and the elastic net without a Gram matrix: accelerated proximal gradients.
 
-For tables with so many features that d x d products would not pay. A. Beck and M. Teboulle, "A fast iterative
-shrinkage-thresholding algorithm for linear inverse problems", SIAM Journal on Imaging Sciences 2 (2009),
-doi:10.1137/080716542; restarts after B. O'Donoghue and E. Candes, "Adaptive restart for accelerated
+One allreduce of d + 3 numbers per step, for tables with so many features that d x d products would not pay. A. Beck and
+M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems", SIAM Journal on Imaging
+Sciences 2 (2009), doi:10.1137/080716542; restarts after B. O'Donoghue and E. Candes, "Adaptive restart for accelerated
 gradient schemes", Foundations of Computational Mathematics 15 (2015), doi:10.1007/s10208-013-9150-3.
 """
 

@@ -16,6 +16,7 @@ from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
 
 _HISTORY = 10
+_RESOLUTION = 4 * torch.finfo(torch.float64).eps  # changes of the objective below this are rounding
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):
@@ -34,7 +35,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         Most iterations.
     tol : float
         Stop where no component of the gradient of the objective, divided by ``C`` times the sum of the weights, is
-        larger.
+        larger, or the objective changes by rounding only.
     warm_start : bool
         Start from the last solution.
 
@@ -111,14 +112,16 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         k = len(labels.classes)
         if k < 2:
             raise ValueError(f"{op}: y must hold at least two classes, got {labels.classes.tolist()}")
-        objective = _Objective(rows, labels.codes, k, as_weights(op, sample_weight, rows), self.C, self.fit_intercept)
+        objective = _Objective(
+            rows, labels.codes, k, as_weights(op, sample_weight, rows), self.C, self.fit_intercept
+        )
         objective.check(op)
         start = torch.zeros_like(objective.gradient)
         shape = (objective.outputs, rows.d)
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == shape:
             start[:, :-1], start[:, -1] = self.coef_.larray, self.intercept_.larray
         found, self.n_iter_, steepest = _minimise(objective, start, int(self.max_iter), float(self.tol))
-        if steepest > self.tol and rows.home.rank == 0:
+        if self.n_iter_ >= self.max_iter and steepest > self.tol and rows.home.rank == 0:
             warnings.warn(
                 f"{op}: the gradient is {steepest:.3g} after {self.n_iter_} iterations; raise max_iter or scale X",
                 ConvergenceWarning,
@@ -175,7 +178,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 class _Objective:
     """The objective divided by ``C`` times the sum of the weights, and its gradient; equal on every rank."""
 
-    def __init__(self, rows: Rows, codes: torch.Tensor, k: int, weights, C: float, fit_intercept: bool) -> None:
+    def __init__(
+        self, rows: Rows, codes: torch.Tensor, k: int, weights, C: float, fit_intercept: bool
+    ) -> None:
         self.rows, self.codes, self.weights = rows, codes, weights
         self.penalty, self.fit_intercept = 1.0 / C, fit_intercept
         self.outputs = 1 if k == 2 else k
@@ -240,7 +245,9 @@ def _loss(scores: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torc
     return -logarithms.gather(1, chosen).squeeze(1), slope
 
 
-def _minimise(objective: _Objective, start: torch.Tensor, max_iter: int, tol: float) -> tuple[torch.Tensor, int, float]:
+def _minimise(
+    objective: _Objective, start: torch.Tensor, max_iter: int, tol: float
+) -> tuple[torch.Tensor, int, float]:
     """Return the minimum, the number of iterations and the largest component of the gradient there."""
     W = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -248,7 +255,7 @@ def _minimise(objective: _Objective, start: torch.Tensor, max_iter: int, tol: fl
         max_iter=max_iter,
         max_eval=4 * max_iter + 4,
         tolerance_grad=tol,
-        tolerance_change=0.0,
+        tolerance_change=_RESOLUTION,
         history_size=_HISTORY,
         line_search_fn="strong_wolfe",
     )

@@ -2,7 +2,7 @@
 
 The products of all features and targets come from one pass and one allreduce (``covariance``), in float64 and without
 cancellation. The normal equations are solved by Cholesky after scaling the features to norm 1. Where the factor shows
-that digits were lost, the solution is corrected by the residual of the rows themselves, one more pass and allreduce each
+that digits were lost, the residual of the rows themselves corrects the solution, one more pass and allreduce each
 (corrected seminormal equations: Å. Björck, Stability analysis of the method of seminormal equations for linear least
 squares problems, Linear Algebra and its Applications 88/89 (1987), doi:10.1016/0024-3795(87)90101-7). Dependent
 features, or more of them than products would pay for, go to ``ht_linalg.lstsq`` (no penalty) or conjugate gradients.
@@ -97,7 +97,11 @@ class Problem:
                 solvers[alpha] = _Factor(gram, alpha)
             factor = solvers[alpha]
             if factor.pivot <= _USABLE:
-                return self._by_factorisation(mean, max_iter, tol) if alpha == 0.0 else self._by_gradients(mean, max_iter, tol)
+                return (
+                    self._by_factorisation(mean, max_iter, tol)
+                    if alpha == 0.0
+                    else self._by_gradients(mean, max_iter, tol)
+                )
             pivot = min(pivot, factor.pivot)
             found[:, j] = factor.solve(moment[:, j])
         for _ in range(_CORRECTIONS if pivot < _EXACT else 0):
@@ -144,7 +148,10 @@ class Problem:
 
     def _means(self) -> np.ndarray:
         """Return the means of features and targets, from one pass and one allreduce; refuse unusable data."""
-        features, own = checked_moments(self.rows.local, self.weights), checked_moments(self.targets, self.weights)
+        features, own = (
+            checked_moments(self.rows.local, self.weights),
+            checked_moments(self.targets, self.weights),
+        )
         d, t = self.rows.d, self.targets.shape[1]
         packed = torch.cat([features[: d + 1], own[1 : t + 1], features[d + 1 :], own[t + 1 :]])
         packed = self.rows.comm.allreduce(packed, op="moments").cpu().numpy()
@@ -152,7 +159,9 @@ class Problem:
             refuse_unusable(self.op, float(packed[0]), self.weights)
         return packed[1 : d + t + 1]
 
-    def _correlation(self, coefficients: np.ndarray, mean: np.ndarray, *, alone: bool = False) -> torch.Tensor:
+    def _correlation(
+        self, coefficients: np.ndarray, mean: np.ndarray, *, alone: bool = False
+    ) -> torch.Tensor:
         """Return ``X'(y - X W)`` of the centred rows, shape (d, t), float64; with `alone` y counts as 0.
 
         *Distribution*: one allreduce of d t numbers.

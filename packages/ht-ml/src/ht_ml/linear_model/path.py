@@ -79,7 +79,9 @@ def enet_path(
     if alphas is None and not (n_alphas >= 1 and 0 < eps < 1):
         raise ValueError(f"{op}: n_alphas must be >= 1 and eps in (0, 1), got {n_alphas!r} and {eps!r}")
     if alphas is not None:
-        alphas = np.sort(np.asarray([checked_penalty(op, "alphas", a) for a in np.ravel(alphas).tolist()]))[::-1]
+        alphas = np.sort(np.asarray([checked_penalty(op, "alphas", a) for a in np.ravel(alphas).tolist()]))[
+            ::-1
+        ]
     rows = as_rows(op, X)
     weights = as_weights(op, sample_weight, rows)
     merged = covariance(rows, as_column(op, "y", y, rows), weights)

@@ -97,7 +97,9 @@ class Ridge(LinearRegressor):
         targets, is_single = as_targets(op, y, rows)
         t = targets.shape[1]
         if alphas.shape not in ((1,), (t,)):
-            raise ValueError(f"{op}: alpha must be one number or {t}, one per target, got shape {alphas.shape}")
+            raise ValueError(
+                f"{op}: alpha must be one number or {t}, one per target, got shape {alphas.shape}"
+            )
         weights = as_weights(op, sample_weight, rows)
         penalties = np.broadcast_to(alphas.astype(np.float64), (t,))
         problem = Problem(op, rows, targets, weights, penalties, self.fit_intercept)
