@@ -210,7 +210,7 @@ def classification():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("name", "options"), [("two", {}), ("two", {"C": 0.05, "fit_intercept": False}), ("ten", {})]
+    ("name", "options"), [("two", {}), ("two", {"C": 0.05, "fit_intercept": False}), ("ten", {"C": 0.1})]
 )
 def test_logistic_regression(name, options, kind):
     x, y = classification()[name]
@@ -222,7 +222,7 @@ def test_logistic_regression(name, options, kind):
         with comm.trace() as sent:
             assert model.fit(rows, labels) is model
         evaluations = sum(event.op == "allreduce" for event in sent.events)
-        assert evaluations <= (0 if kind == "none" else 1.5 * model.n_iter_ + 5)
+        assert evaluations <= (0 if kind == "none" else 2 * model.n_iter_ + 5)
         with comm.trace() as used:
             outputs = [getattr(model, m)(rows) for m in ("predict", "predict_proba", "decision_function")]
         assert used.calls == 0 or kind == "features"
@@ -239,7 +239,7 @@ def test_logistic_regression(name, options, kind):
         np.testing.assert_allclose(coefficients, theirs.coef_, atol=1e-4 * scale)
         np.testing.assert_allclose(intercept, theirs.intercept_, atol=5e-4 * scale)  # not penalised: flatter
         np.testing.assert_array_equal(labels, theirs.predict(x))
-        np.testing.assert_allclose(probabilities, theirs.predict_proba(x), atol=2e-5)
+        np.testing.assert_allclose(probabilities, theirs.predict_proba(x), atol=1e-4)
         np.testing.assert_allclose(scores, theirs.decision_function(x), atol=1e-3)
         assert score == pytest.approx(theirs.score(x, y))
 

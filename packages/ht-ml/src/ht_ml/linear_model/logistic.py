@@ -16,7 +16,7 @@ from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
 
 _HISTORY = 10
-_RESOLUTION = 4 * torch.finfo(torch.float64).eps  # changes of the objective below this are rounding
+_RESOLUTION = 64 * torch.finfo(torch.float64).eps  # changes of the objective below this are rounding
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):
