@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from harness import Case, Env, Run, Setup, main
 
-N = 1500
+N = 1000
 LSTSQ = (100_000, 64)
 LINE = 2**24
 IMAGE = 4096
