@@ -296,7 +296,7 @@ def plot(constants: dict[str, Any], target: Path) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams["svg.hashsalt"] = "cost model"
+    plt.rcParams |= {"svg.hashsalt": "cost model", "svg.fonttype": "none"}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
     for number, op in enumerate(OPERATIONS):
         for link, style in ((constants, "-"), ({**constants, **NETWORK}, "--")):
