@@ -7,6 +7,8 @@ from .hdf5_read import load_hdf5
 from .hdf5_write import save_hdf5
 from .netcdf_read import load_netcdf
 from .netcdf_write import save_netcdf
+from .npy import load_npy, load_npy_from_path, save_npy
+from .npz import load_npz, save_npz
 
 __all__ = [
     "FORMATS",
@@ -16,7 +18,12 @@ __all__ = [
     "load_hdf5",
     "load_multiple_hdf5",
     "load_netcdf",
+    "load_npy",
+    "load_npy_from_path",
+    "load_npz",
     "save",
     "save_hdf5",
     "save_netcdf",
+    "save_npy",
+    "save_npz",
 ]

@@ -19,6 +19,8 @@ from .hdf5_read import load_hdf5
 from .hdf5_write import save_hdf5
 from .netcdf_read import load_netcdf
 from .netcdf_write import save_netcdf
+from .npy import load_npy, save_npy
+from .npz import load_npz, save_npz
 
 GROUP = "ht_io.formats"
 
@@ -39,6 +41,8 @@ NETCDF = Format("NetCDF", load_netcdf, save_netcdf)
 FORMATS: dict[str, Format] = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), HDF5),
     **dict.fromkeys((".nc", ".nc4", ".netcdf", ".cdf"), NETCDF),
+    ".npy": Format("NPY", load_npy, save_npy),
+    ".npz": Format("NPZ", load_npz, save_npz),
 }
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 
-import numpy as np
-import torch
 from ht_comm import Communicator
 from ht_core import DNDarray
-from ht_core.errors import LayoutError
 
 from .hdf5_read import open_dataset
-from .loading import Source, load_source
-from .selection import Selection
+from .joined import load_joined
 
 _OP = "load_multiple_hdf5"
 _SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -77,73 +69,19 @@ def load_multiple_hdf5(
     >>> ht_io.load_multiple_hdf5("runs", "x").shape
     (6, 3)
     """
-    return load_source(
-        lambda: _open_folder(folder, dataset, sorting_func),
+    if not isinstance(dataset, str):
+        raise TypeError(f"{_OP}: dataset must be a string, got {dataset!r}")
+    return load_joined(
+        folder,
+        lambda path: open_dataset(path, dataset, _OP),
         op=_OP,
+        suffixes=_SUFFIXES,
+        axis=0,
+        what="dataset",
+        key=sorting_func,
         dtype=dtype,
         split=split,
         slices=slices,
         device=device,
         comm=comm,
     )
-
-
-@contextmanager
-def _open_folder(folder: object, dataset: object, key: Callable | None) -> Iterator[Source]:
-    if not isinstance(dataset, str):
-        raise TypeError(f"{_OP}: dataset must be a string, got {dataset!r}")
-    name = os.fsdecode(os.fspath(folder))
-    if not os.path.isdir(name):
-        kind = NotADirectoryError if os.path.exists(name) else FileNotFoundError
-        raise kind(errno.ENOENT, f"{_OP}: folder must be an existing directory, got {name!r}")
-    found = [f for f in os.listdir(name) if f.lower().endswith(_SUFFIXES) and not f.startswith(".")]
-    if not found:
-        raise FileNotFoundError(errno.ENOENT, f"{_OP}: folder must hold HDF5 files, got {name!r} without any")
-    yield FolderSource([os.path.join(name, f) for f in sorted(sorted(found), key=key)], dataset)
-
-
-class FolderSource:
-    """Data sets of several files as one array; a file is open only while it is looked at."""
-
-    def __init__(self, paths: list[str], dataset: str) -> None:
-        self._paths, self._dataset = paths, dataset
-        self.name = f"{dataset} of {len(paths)} files"
-        self._edges = [0]
-        for path in paths:
-            with open_dataset(path, dataset, _OP) as source:
-                if not source.shape:
-                    raise LayoutError(f"{_OP}: dataset must have an axis, got a number in {path!r}")
-                if len(self._edges) == 1:
-                    self.dtype, inner = source.dtype, source.shape[1:]
-                elif (source.dtype, source.shape[1:]) != (self.dtype, inner):
-                    raise LayoutError(
-                        f"{_OP}: dataset must fit together in all files: {source.shape} of {source.dtype} in "
-                        f"{path!r} does not go with (..., {', '.join(map(str, inner))}) of {self.dtype}"
-                    )
-                self._edges.append(self._edges[-1] + source.shape[0])
-        self.shape = (self._edges[-1], *inner)
-
-    def read_into(self, part: Selection, out: torch.Tensor) -> None:
-        """Fill `out` with `part`, file by file."""
-        out = out.view(part.counts)
-        for path, start, stop in zip(self._paths, self._edges, self._edges[1:]):
-            if part.listed == 0:
-                places = np.flatnonzero((part.indices >= start) & (part.indices < stop))
-                if len(places):
-                    self._read_listed(path, replace(part, indices=part.indices - start), places, out)
-                continue
-            step, first = part.steps[0], part.starts[0]
-            low, high = (min(max(-(-(edge - first) // step), 0), part.counts[0]) for edge in (start, stop))
-            if low < high:
-                own = part.rows(low, high)
-                own = replace(own, starts=(own.starts[0] - start, *own.starts[1:]))
-                with open_dataset(path, self._dataset, _OP) as source:
-                    source.read_into(own, out[low:high])
-
-    def _read_listed(self, path: str, part: Selection, places: np.ndarray, out: torch.Tensor) -> None:
-        own = replace(part, indices=part.indices[places], counts=(len(places), *part.counts[1:]))
-        block = torch.empty(own.counts, dtype=self.dtype.torch)
-        with open_dataset(path, self._dataset, _OP) as source:
-            source.read_into(own, block)
-        if math.prod(own.counts):
-            out[torch.from_numpy(places).to(out.device)] = block.to(out.device, out.dtype)

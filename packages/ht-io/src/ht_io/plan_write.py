@@ -123,7 +123,7 @@ def plan_items(
     target = None if dtype is None else types.canonical(dtype)
     items = []
     for name, (key, value) in zip(names, arrays.items()):
-        found = _as_array(value, comm, op, key)
+        found = as_array(value, op, comm, key)
         limits = maxshape(name, found.shape) if callable(maxshape) else maxshape
         limits = _check_maxshape(limits, found.shape, op)
         cut = True if chunks is None and limits is not None else chunks
@@ -196,7 +196,8 @@ def _common_comm(values: object, op: str) -> Communicator:
     return found[0] if found else get_comm()
 
 
-def _as_array(value: object, comm: Communicator, op: str, name: object) -> DNDarray:
+def as_array(value: object, op: str, comm: Communicator | None = None, name: object = "x") -> DNDarray:
+    """Return `value` if it is a DNDarray, or what is equal on all ranks as a replicated one."""
     if isinstance(value, DNDarray):
         return value
     try:

@@ -104,3 +104,14 @@ def host_view(tensor: torch.Tensor) -> np.ndarray:
 def byte_view(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a contiguous CPU tensor, without copying."""
     return memoryview(host_view(tensor).reshape(-1).view(np.uint8))
+
+
+def put_along(out: torch.Tensor, axis: int, places: np.ndarray, block: torch.Tensor) -> None:
+    """Set the indices `places` of `axis` of `out` to `block`, of the same type: unsigned ones too."""
+    signed = _SIGNED.get(out.dtype)
+    out, block = (out, block) if signed is None else (out.view(signed), block.view(signed))
+    out[(*(slice(None),) * axis, torch.from_numpy(places).to(out.device))] = block
+
+
+#: torch cannot index arrays of these types; the bits are the same.
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}

@@ -30,7 +30,20 @@ if _TYPE_CHECKING:
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
-    from ht_io import load, load_hdf5, load_multiple_hdf5, load_netcdf, save, save_hdf5, save_netcdf
+    from ht_io import (
+        load,
+        load_hdf5,
+        load_multiple_hdf5,
+        load_netcdf,
+        load_npy,
+        load_npy_from_path,
+        load_npz,
+        save,
+        save_hdf5,
+        save_netcdf,
+        save_npy,
+        save_npz,
+    )
     from ht_linalg import (
         cross,
         dot,
@@ -67,9 +80,14 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load_hdf5": ("ht_io", "load_hdf5"),
     "load_multiple_hdf5": ("ht_io", "load_multiple_hdf5"),
     "load_netcdf": ("ht_io", "load_netcdf"),
+    "load_npy": ("ht_io", "load_npy"),
+    "load_npy_from_path": ("ht_io", "load_npy_from_path"),
+    "load_npz": ("ht_io", "load_npz"),
     "save": ("ht_io", "save"),
     "save_hdf5": ("ht_io", "save_hdf5"),
     "save_netcdf": ("ht_io", "save_netcdf"),
+    "save_npy": ("ht_io", "save_npy"),
+    "save_npz": ("ht_io", "save_npz"),
     "signal": ("ht_linalg.signal", None),
     "sparse": ("ht_linalg.sparse", None),
     "spatial": ("ht_linalg.spatial", None),
