@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
     import ht_ml.linear_model as linear_model
+    import ht_ml.metrics as metrics
     import ht_ml.naive_bayes as naive_bayes
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
@@ -72,6 +73,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "cluster": ("ht_ml.cluster", None),
     "decomposition": ("ht_ml.decomposition", None),
     "linear_model": ("ht_ml.linear_model", None),
+    "metrics": ("ht_ml.metrics", None),
     "naive_bayes": ("ht_ml.naive_bayes", None),
     "preprocessing": ("ht_ml.preprocessing", None),
     "progress": ("ht_ml.progress", None),

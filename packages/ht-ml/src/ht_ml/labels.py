@@ -9,7 +9,7 @@ import torch
 from ht_core import DNDarray, array, unique
 from ht_core.errors import DTypeError, LayoutError
 
-from .rows import Rows, aligned
+from .rows import Rows, aligned, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +58,23 @@ def as_labels(op: str, y: Any, rows: Rows, *, argument: str = "y") -> Labels:
     if found.is_floating_point() and bool(found.isnan().any()):
         raise ValueError(f"{op}: {argument} must hold a label for every row, got NaN; drop these rows")
     return Labels(found, torch.searchsorted(found.to(local.device), local))
+
+
+def rows_of_labels(op: str, argument: str, *columns: Any) -> Rows:
+    """Return rows as the first split one of some columns of labels lies, without features; no message.
+
+    Raises
+    ------
+    LayoutError
+        If the first column does not have one label for each of at least one row.
+    """
+    found = [column if isinstance(column, DNDarray) else array(column) for column in columns]
+    first = found[0]
+    if first.ndim not in (1, 2) or (first.ndim == 2 and first.shape[1] != 1) or not first.shape[0]:
+        raise LayoutError(
+            f"{op}: {argument} must have one label per row, shape (n,) with n > 0, got shape {first.shape}"
+        )
+    return rows_of(next((column for column in found if column.split is not None), first))
 
 
 def label_column(op: str, y: Any, rows: Rows, *, argument: str = "y") -> torch.Tensor:

@@ -134,6 +134,20 @@ def as_rows(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 1
     return Rows(local, _SERIAL, 0, n, X.comm, Layout.replicated((n,)))
 
 
+def rows_of(values: DNDarray) -> Rows:
+    """Return rows without features that lie as the rows of `values`, shape (n,) or (n, m); no message."""
+    n, comm = values.shape[0], values.comm
+    if values.split is None:
+        layout, alone = Layout.replicated((n,)), True
+    else:
+        layout, alone = Layout.even((n,), 0, comm.size), False
+        if values.split == 0:
+            layout = Layout((n,), 0, values.layout.counts)
+    count, start = layout.lshape(comm.rank)[0], layout.offset(comm.rank)
+    local = torch.empty((count, 0), dtype=torch.float64, device=values.larray.device)
+    return Rows(local, _SERIAL if alone else comm, start, n, comm, layout)
+
+
 def floating(local: torch.Tensor) -> torch.Tensor:
     """Return a tensor of float32 or float64 values: the same memory where it already is one."""
     local = local.detach()
