@@ -138,3 +138,23 @@ def test_tiles_merge(name, axis, monkeypatch):
     for layout in ((0, (3, 4)), (1, (1, 5))):
         for result in spmd(2, lambda comm, at=layout: whole(function(spread(values, *at, comm), **options))):
             close(result, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "bool", "float16"])
+@pytest.mark.parametrize("n", [8191, 8192, 8193, 12289, 100_001])
+def test_first_extreme_of_long_vectors(n, dtype):
+    """Blocks are compared before elements: ties go to the first of all, NaN counts as the extreme, the last block too."""
+    ties = np.random.default_rng(n).integers(-3, 4, n).astype(dtype)
+    late = (np.arange(n) > n - 5).astype(dtype)
+    cases = [ties, late, ~late.astype(bool)]
+    if "float" in dtype:
+        cases.append(np.where(np.isin(np.arange(n), [n - 3, n - 2]), np.nan, ties).astype(dtype))
+
+    def run(comm):
+        for values in cases:
+            x = ht.array(values, split=0, comm=comm)
+            assert int(ht.argmax(x)) == np.argmax(values)
+            assert int(ht.argmin(x)) == np.argmin(values)
+
+    for p in (1, 3):
+        spmd(p, run)

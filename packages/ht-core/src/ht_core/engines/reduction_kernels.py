@@ -15,6 +15,8 @@ from .monoid import Carry
 from .ordered import to_ordered
 from .reduction import Domain
 
+_BLOCK = 4096  # elements; a block and the extremes of all blocks stay in the cache
+
 Kernel = Callable[[torch.Tensor, "torch.Tensor | None", Domain], Carry]
 
 
@@ -130,11 +132,13 @@ def arg(kernel: Callable, largest: bool) -> Kernel:
         x = _kept(x, mask, lowest(x.dtype, largest))
         if len(domain.axes) == 1:
             (axis,) = domain.axes
-            index = kernel(x, dim=axis, keepdim=True)
+            index = (
+                _first(kernel, x, largest).reshape(1) if x.dim() == 1 else kernel(x, dim=axis, keepdim=True)
+            )
             value = x.gather(axis, index)
             index = index + domain.corner[axis]
         else:
-            flat = kernel(x)
+            flat = _first(kernel, x, largest)
             value = torch.take(x, flat).reshape(shape)
             index = _global_flat(flat, x.shape, domain).reshape(shape)
         if mask is not None:
@@ -144,6 +148,28 @@ def arg(kernel: Callable, largest: bool) -> Kernel:
         return value, index
 
     return local
+
+
+def _first(kernel: Callable, x: torch.Tensor, largest: bool) -> torch.Tensor:
+    """Return where the extreme of the flattened tile first is.
+
+    On the CPU the extremes of blocks are found by vector instructions, which have no form that carries an index: only
+    the first block that holds the extreme (or NaN, the extreme of all) is searched element by element.
+    """
+    flat = x.reshape(-1)
+    blocks = flat.numel() // _BLOCK
+    if blocks < 2 or x.device.type != "cpu":
+        return kernel(flat)
+    extreme = torch.amax if largest else torch.amin
+    whole = blocks * _BLOCK
+    values = extreme(flat[:whole].view(blocks, _BLOCK), dim=1)
+    if whole < flat.numel():
+        values = torch.cat([values, extreme(flat[whole:]).reshape(1)])
+    block = kernel(values)
+    start = (block * _BLOCK).clamp(
+        max=flat.numel() - _BLOCK
+    )  # what precedes the last, shorter block is less extreme
+    return start + kernel(flat.index_select(0, start + torch.arange(_BLOCK, device=x.device)))
 
 
 def _global_flat(index: torch.Tensor, lshape: torch.Size, domain: Domain) -> torch.Tensor:
