@@ -143,7 +143,7 @@ def test_tiles_merge(name, axis, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "bool", "float16"])
 @pytest.mark.parametrize("n", [8191, 8192, 8193, 12289, 100_001])
 def test_first_extreme_of_long_vectors(n, dtype):
-    """Blocks are compared before elements: ties go to the first of all, NaN counts as the extreme, the last block too."""
+    """Blocks are compared before elements: the first of ties, NaN as the extreme, also in the last, shorter block."""
     ties = np.random.default_rng(n).integers(-3, 4, n).astype(dtype)
     late = (np.arange(n) > n - 5).astype(dtype)
     cases = [ties, late, ~late.astype(bool)]
