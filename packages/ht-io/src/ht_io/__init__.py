@@ -1,6 +1,8 @@
 """Parallel files for distributed arrays, with stock wheels."""
 
 from ._version import __version__
+from .csv_read import load_csv, load_csv_from_folder
+from .csv_write import save_csv
 from .formats import FORMATS, Format, load, save
 from .hdf5_folder import load_multiple_hdf5
 from .hdf5_read import load_hdf5
@@ -15,6 +17,8 @@ __all__ = [
     "Format",
     "__version__",
     "load",
+    "load_csv",
+    "load_csv_from_folder",
     "load_hdf5",
     "load_multiple_hdf5",
     "load_netcdf",
@@ -22,6 +26,7 @@ __all__ = [
     "load_npy_from_path",
     "load_npz",
     "save",
+    "save_csv",
     "save_hdf5",
     "save_netcdf",
     "save_npy",

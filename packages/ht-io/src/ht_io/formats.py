@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 
 from ht_core import DNDarray
 
+from .csv_read import load_csv
+from .csv_write import save_csv
 from .hdf5_read import load_hdf5
 from .hdf5_write import save_hdf5
 from .netcdf_read import load_netcdf
@@ -41,6 +43,7 @@ NETCDF = Format("NetCDF", load_netcdf, save_netcdf)
 FORMATS: dict[str, Format] = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), HDF5),
     **dict.fromkeys((".nc", ".nc4", ".netcdf", ".cdf"), NETCDF),
+    ".csv": Format("CSV", load_csv, save_csv),
     ".npy": Format("NPY", load_npy, save_npy),
     ".npz": Format("NPZ", load_npz, save_npz),
 }

@@ -45,13 +45,28 @@ def write_raw(handle: int | None, offset: int, item: Item, comm: Communicator) -
     rows = max(_PASS_BYTES * comm.size * shape[0] // max(item.nbytes, 1), 1)
     for low in range(0, shape[0], rows):
         high = min(low + rows, shape[0])
-        source = tuple(((low, high), *box[1:]) for box in item.layout.boxes(comm.size))
-        band = Layout.even((high - low, *shape[1:]), 0, comm.size)
-        target = tuple(((low + box[0][0], low + box[0][1]), *box[1:]) for box in band.boxes(comm.size))
-        block = comm.redistribute(item.local[low:high], plan_redistribution(source, target))
+        block, first = move_to_rows(item, low, high, comm)
         if error is None and handle is not None:
-            error = _write_part(handle, offset, item, block, 0, low + band.offset(comm.rank), shape)
+            error = _write_part(handle, offset, item, block, 0, first, shape)
     return error
+
+
+def move_to_rows(item: Item, low: int, high: int, comm: Communicator) -> tuple[torch.Tensor, int]:
+    """Return this rank's even part of the rows [low, high), and which row it begins with. One redistribution."""
+    shape = item.layout.shape
+    if item.layout.split == 0:
+        boxes = [
+            ((max(box[0][0], low), min(box[0][1], high)), *box[1:]) for box in item.layout.boxes(comm.size)
+        ]
+        source = tuple(((start, max(start, stop)), *rest) for (start, stop), *rest in boxes)
+    else:
+        source = tuple(((low, high), *box[1:]) for box in item.layout.boxes(comm.size))
+    band = Layout.even((high - low, *shape[1:]), 0, comm.size)
+    target = tuple(((low + box[0][0], low + box[0][1]), *box[1:]) for box in band.boxes(comm.size))
+    begin = item.layout.box(comm.rank)[0][0]
+    start, stop = source[comm.rank][0]
+    local = item.local[start - begin : stop - begin]
+    return comm.redistribute(local, plan_redistribution(source, target)), low + band.offset(comm.rank)
 
 
 def _write_part(

@@ -33,6 +33,8 @@ if _TYPE_CHECKING:
     import ht_ml.regression as regression
     from ht_io import (
         load,
+        load_csv,
+        load_csv_from_folder,
         load_hdf5,
         load_multiple_hdf5,
         load_netcdf,
@@ -40,6 +42,7 @@ if _TYPE_CHECKING:
         load_npy_from_path,
         load_npz,
         save,
+        save_csv,
         save_hdf5,
         save_netcdf,
         save_npy,
@@ -79,6 +82,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "progress": ("ht_ml.progress", None),
     "regression": ("ht_ml.regression", None),
     "load": ("ht_io", "load"),
+    "load_csv": ("ht_io", "load_csv"),
+    "load_csv_from_folder": ("ht_io", "load_csv_from_folder"),
     "load_hdf5": ("ht_io", "load_hdf5"),
     "load_multiple_hdf5": ("ht_io", "load_multiple_hdf5"),
     "load_netcdf": ("ht_io", "load_netcdf"),
@@ -86,6 +91,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load_npy_from_path": ("ht_io", "load_npy_from_path"),
     "load_npz": ("ht_io", "load_npz"),
     "save": ("ht_io", "save"),
+    "save_csv": ("ht_io", "save_csv"),
     "save_hdf5": ("ht_io", "save_hdf5"),
     "save_netcdf": ("ht_io", "save_netcdf"),
     "save_npy": ("ht_io", "save_npy"),
