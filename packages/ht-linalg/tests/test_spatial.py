@@ -22,6 +22,7 @@ METRICS = {
         lambda x, y: pairwise.rbf_kernel(x, y, gamma=1 / 8),
     ),
     "cosine_similarity": (spatial.cosine_similarity, pairwise.cosine_similarity),
+    "cosine": (spatial.cosine, pairwise.cosine_distances),
     "cosine_distances": (spatial.cosine_distances, pairwise.cosine_distances),
 }
 KERNELS = {

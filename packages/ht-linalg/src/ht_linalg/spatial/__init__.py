@@ -1,12 +1,13 @@
 """Distances and kernels between the rows of distributed tables."""
 
-from .distances import cdist, cosine_distances, cosine_similarity, manhattan, rbf
+from .distances import cdist, cosine, cosine_distances, cosine_similarity, manhattan, rbf
 from .nearest import cdist_topk
 from .reductions import kernel_matmul, pairwise_reduce
 
 __all__ = [
     "cdist",
     "cdist_topk",
+    "cosine",
     "cosine_distances",
     "cosine_similarity",
     "kernel_matmul",

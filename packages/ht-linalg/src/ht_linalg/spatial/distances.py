@@ -186,6 +186,10 @@ def cosine_distances(X: object, Y: object | None = None) -> DNDarray:
     return _matrix(as_tables("cosine_distances", X, Y), "cosine")
 
 
+#: The metric's own name, as ``metric="cosine"`` elsewhere.
+cosine = cosine_distances
+
+
 def _matrix(tables: Tables, metric: str, gamma: float = 1.0, quadratic: bool = False) -> DNDarray:
     """Return all values of a metric."""
     x, comm = tables.x, tables.comm
