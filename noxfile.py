@@ -164,6 +164,20 @@ def openmpi(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def phdf5(session: nox.Session) -> None:
+    """The tests of ht-io with h5py built for parallel HDF5, all writing through it (needs apt-get, dpkg, gcc)."""
+    venv = ROOT / ".nox" / "phdf5-venv"
+    python = _environment(session, venv)
+    made = venv / "phdf5-made"
+    if not made.exists():  # a new environment
+        tool = "packages/ht-io/tools/parallel_hdf5.py"
+        session.run(python, tool, str(venv), _uv(), external=True)
+        made.touch()
+    settings = {"LD_LIBRARY_PATH": str(venv / "phdf5" / "lib"), "HT_IO_ENGINE": "mpio"}
+    _pytest(session, python, "packages/ht-io/tests", *session.posargs, env=settings)
+
+
+@nox.session(venv_backend="none")
 def hosts(session: nox.Session) -> None:
     """The contract of ht-comm on two ranks of each of two hosts, emulated by network namespaces (needs root)."""
     python = _environment(session, VENV)
