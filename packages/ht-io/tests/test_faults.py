@@ -81,6 +81,17 @@ def test_load_refuses(path, p, args, kind, text):
     assert re.search(text, message)
 
 
+def test_no_permission(path, monkeypatch):
+    """The system's answer, also where these tests run as a user who may do everything."""
+    monkeypatch.setattr(os, "access", lambda name, mode: False)
+    kind, text, number = raised(3, load_hdf5, path, "x", split=0)
+    assert (kind, number) == (PermissionError, errno.EACCES)
+    assert "path must be readable by this user" in text
+    kind, text, number = raised(3, save_hdf5, VALUES, path, "x")
+    assert (kind, number) == (PermissionError, errno.EACCES)
+    assert "path must be writable by this user" in text
+
+
 def test_load_names_a_file_that_is_no_file():
     assert raised(2, load_hdf5, 17, "x")[0] is TypeError
 
