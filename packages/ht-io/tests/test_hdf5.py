@@ -102,6 +102,16 @@ def test_chunks_and_filters(tmp_path, p, options):
             assert file["x"].compression == ("gzip" if isinstance(compression, int) else compression)
 
 
+def test_chunks_that_compression_does_not_shorten(tmp_path):
+    """HDF5 stores them as they are and says so for each chunk."""
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 500), dtype=np.uint8))
+    noise[2:4] = 7
+    options = {"chunks": (1, 500), "compression": 9}
+    spmd(2, save_and_load, tmp_path / "x.h5", noise, 0, read=0, **options)
+    with h5py.File(tmp_path / "x.h5") as file:
+        np.testing.assert_array_equal(file["x"][...], noise.numpy())
+
+
 def test_large_replicated_arrays_are_written_by_all_and_columns_by_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "_PASS_BYTES", 5000)
     values = torch.arange(700 * 601, dtype=torch.float32).reshape(700, 601)
