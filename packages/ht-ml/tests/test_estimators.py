@@ -20,6 +20,7 @@ ESTIMATORS = [
     KMeans(n_clusters=2, random_state=0),
     KMeans(n_clusters=2, init="random", random_state=0, n_init=2),
     KMeans(n_clusters=2, init="batchparallel", random_state=0),
+    KMeans(n_clusters=2, init="k-means||", random_state=0),
     StandardScaler(),
     StandardScaler(with_mean=False, copy=False),
     MinMaxScaler(feature_range=(-1, 2), clip=True),

@@ -22,6 +22,7 @@ def fitted(values, p, kind="even", *, weights=None, **parameters):
         with comm.trace() as sent:
             model = KMeans(**parameters).fit(x, sample_weight=w)
         np.testing.assert_array_equal(whole(x), values)  # the input is not touched
+        assert model.functional_value_ == model.inertia_
         assert model.labels_.split == (None if x.split is None else 0)
         predicted = whole(model.predict(x))
         ops = [event.op for event in sent.events]
@@ -43,7 +44,7 @@ def fitted(values, p, kind="even", *, weights=None, **parameters):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("init", ["random", "k-means++", "batchparallel", "array"])
+@pytest.mark.parametrize("init", ["random", "k-means++", "k-means||", "batchparallel", "array"])
 def test_bits_do_not_depend_on_ranks_or_layout(init, dtype):
     values = digits(dtype) if init != "batchparallel" else blobs(2500, 5, 6, dtype, 3.0)[0]
     start = values[:10].copy() if init == "array" else init
@@ -96,6 +97,8 @@ def test_messages():
         assert ops == ["allreduce"] * (2 + n_iter)
         ops = fitted(values, p, n_clusters=10, init="k-means++", max_iter=1)[4]
         assert ops == ["allreduce"] + ["allgather"] * 11 + ["allreduce"] * 2
+        ops = fitted(values, p, n_clusters=10, init="k-means||", max_iter=1)[4]
+        assert ops == ["allreduce"] + ["allgather"] * 6 + ["allreduce"] * 3
         ops = fitted(blobs(2500)[0], p, n_clusters=4, init="batchparallel", max_iter=1)[4]
         assert ops[:3] == ["allreduce"] * 3
         assert len(ops) <= 5
@@ -125,6 +128,36 @@ def test_bytes_per_iteration_and_silent_prediction():
     for calls, sent, numbers in spmd(2, run):
         assert calls == 1
         assert numbers * 8 <= sent <= 2 * numbers * 8
+
+
+def test_no_rank_holds_more_than_the_rows_that_were_drawn():
+    """k-means|| sends rows by the number of clusters, whatever the number of rows."""
+    k = 3
+
+    def run(comm, n):
+        with comm.trace() as sent:
+            KMeans(k, init="k-means||", max_iter=1).fit(table(blobs(n)[0], comm))
+        return [event.bytes for event in sent.events if event.op == "allgather"]
+
+    few, many = spmd(3, run, 200)[0], spmd(3, run, 3000)[0]
+    assert few == many
+    assert max(many) <= 3 * 2 * k * (5 + 2) * 8
+
+
+def test_starts_are_as_good_as_those_of_scikit_learn():
+    """The mean over 20 seeds, up to what chance does to a mean of 20."""
+    values, k = digits("float64"), 10
+    theirs = np.array([Reference(k, n_init=1, random_state=s).fit(values).inertia_ for s in range(20)])
+    for init in ("k-means++", "k-means||"):
+        ours = np.array([KMeans(k, init=init, random_state=s).fit(values).inertia_ for s in range(20)])
+        chance = np.sqrt((ours.var() + theirs.var()) / 20)
+        assert ours.mean() <= theirs.mean() + 2 * chance
+        random = [
+            KMeans(k, init="random", n_init=1, random_state=s, max_iter=1).fit(values).inertia_
+            for s in range(9)
+        ]
+        drawn = [KMeans(k, init=init, random_state=s, max_iter=1).fit(values).inertia_ for s in range(9)]
+        assert np.mean(drawn) < 0.98 * np.mean(random)
 
 
 def test_transform_and_score():
@@ -165,7 +198,7 @@ def test_weights_mean_repetition(kind):
     np.testing.assert_allclose(weighted[0], reference.cluster_centers_, atol=1e-5)
 
 
-@pytest.mark.parametrize("init", ["random", "k-means++", "batchparallel"])
+@pytest.mark.parametrize("init", ["random", "k-means++", "k-means||", "batchparallel"])
 def test_rows_of_weight_zero_are_no_seeds(init):
     n = 1500 if init == "batchparallel" else 60
     values = np.vstack([np.full((n, 2), 100.0), blobs(n, 2, 3)[0]])
@@ -193,7 +226,8 @@ def test_empty_clusters_are_reseeded(p):
 
 def test_fewer_distinct_rows_than_clusters():
     values = np.repeat(np.array([[1.0, 2.0], [3.0, 4.0]]), 5, axis=0)
-    for init in ("random", "k-means++", values[:4].copy()):
+    values = np.tile(values, (8, 1))
+    for init in ("random", "k-means++", "k-means||", values[:4].copy()):
         centres, labels, inertia, _, _, _ = fitted(values, 3, n_clusters=4, init=init, random_state=1)
         assert inertia == 0.0
         assert np.isfinite(centres).all()

@@ -18,12 +18,14 @@ from ..rows import Rows, as_rows, as_table, as_weights
 from ..tiles import spans, tile_rows
 from .assignment import Assigner
 from .lloyd import Lloyd, Result, total_inertia
+from .oversampling import oversampled
 from .seeding import batch_parallel, plus_plus, random_rows
 
 _STARTS = {
     "random": random_rows,
     "k-means++": plus_plus,
     "kmeans++": plus_plus,
+    "k-means||": oversampled,
     "batchparallel": batch_parallel,
 }
 
@@ -37,9 +39,10 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
     ----------
     n_clusters : int
         Number of clusters k.
-    init : {"k-means++", "random", "batchparallel"} or array_like of shape (k, d)
-        How to start: greedy k-means++ (also spelt "kmeans++"); k different rows; centres merged from
-        k-means on batches of rows (the cheapest good start for many rows); or given centres.
+    init : {"k-means++", "k-means||", "random", "batchparallel"} or array_like of shape (k, d)
+        How to start: greedy k-means++ (also spelt "kmeans++"); k-means|| (few messages for many clusters); k
+        different rows; centres merged from k-means on batches of rows (the cheapest good start for many rows); or
+        given centres.
     n_init : "auto" or int
         Number of starts, of which the one with the least inertia is kept. "auto": 10 for "random", else
         1. Given centres are used once.
@@ -115,8 +118,9 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
 
         *Distribution*: split 0 or None; split 1 is brought to split 0 first (each rank sends its values
         once). One allreduce of 2 d + 1 numbers; the start: "random" one allreduce, "k-means++" k + 1
-        small allgathers, "batchparallel" two allreduces, given centres none; then one allreduce of k (d +
-        1) + 1 numbers per iteration and at most one more. A replicated table sends nothing. Collective.
+        small allgathers, "k-means||" six of at most 2 k (d + 2) numbers and an allreduce, "batchparallel"
+        two allreduces, given centres none; then one allreduce of k (d + 1) + 1 numbers per iteration and
+        at most one more. A replicated table sends nothing. Collective.
 
         Raises
         ------
@@ -159,6 +163,11 @@ class KMeans(ClusterMixin, TransformerMixin, BaseEstimator):
         self.n_iter_ = best.n_iter
         self.n_features_in_ = rows.d
         return self
+
+    @property
+    def functional_value_(self) -> float:
+        """The value that the fit has made small: `inertia_`."""
+        return self.inertia_
 
     def predict(self, X: Any) -> DNDarray:
         """Return the index of the nearest centre of each row, shape (n,), int64, distributed as the rows.

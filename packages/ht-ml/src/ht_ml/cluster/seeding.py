@@ -30,13 +30,13 @@ def random_rows(rows: Rows, k: int, seed: int, weights: torch.Tensor | None = No
     """
     if weights is None:
         return take(rows.local, rows, different_rows(seed, rows.n, k, rows.comm)).to(torch.float64)
-    winners = _Winners(1, k, rows.local.device)
+    winners = Winners(1, k, rows.local.device)
     times = exponentials(seed, 0, rows.start, rows.local.shape[0], rows.local.device)
     if times.numel():
         # A row of weight zero comes after all others: it is taken only where there are too few of these.
         winners.offer((times / weights.clamp(min=1e-300)).unsqueeze(0), 0)
     records = rows.comm.allgather(winners.records(rows)[0])
-    return _earliest(records, k)[:, 2:]
+    return earliest(records, k)[:, 2:]
 
 
 def batch_parallel(rows: Rows, k: int, seed: int, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,14 +64,20 @@ def batch_parallel(rows: Rows, k: int, seed: int, weights: torch.Tensor | None =
         own = None if weighing is None else weighing[span]
         if own is not None and float(own.sum()) <= 0.0:
             continue  # nothing to learn here: weights of zero stay behind
-        result = _cluster(sample[span], own, k, seed, b + 1)
+        result = cluster_alone(sample[span], own, k, seed, b + 1)
         found[b, :, :d] = result.centres
         found[b, :, d] = torch.bincount(result.labels, weights=own, minlength=k)
     found = comm.allreduce(found, out=found).view(-1, d + 1)
-    return _cluster(found[:, :d].contiguous(), found[:, d].contiguous(), k, seed, batches + 1).centres
+    return cluster_alone(found[:, :d].contiguous(), found[:, d].contiguous(), k, seed, batches + 1).centres
 
 
-def _cluster(local: torch.Tensor, weights: torch.Tensor | None, k: int, seed: int, number: int) -> Result:
+def cluster_alone(
+    local: torch.Tensor,
+    weights: torch.Tensor | None,
+    k: int,
+    seed: int,
+    number: int,
+) -> Result:
     """Cluster rows that this rank holds alone, with random numbers of their own."""
     rows = serial_rows(local)
     start = plus_plus(rows, k, seed, weights, stream=number << 32)
@@ -99,7 +105,7 @@ def plus_plus(
     Races: P. S. Efraimidis and P. G. Spirakis, "Weighted random sampling with a reservoir", Information
     Processing Letters 97 (2006), doi:10.1016/j.ipl.2005.11.003.
     """
-    race = _Race(rows, weights, seed, stream, 2 + int(math.log(k)))
+    race = Race(rows, weights, seed, stream, 2 + int(math.log(k)))
     centres = [race.first()]
     candidates = race.step(centres[0], None, 1).next_after(0) if k > 1 else None
     for c in range(1, k):
@@ -135,16 +141,16 @@ class _Outcome:
     def next_after(self, choice: int) -> torch.Tensor:
         """Return the candidates that follow `choice`, shape (L, 2 + d)."""
         records = self._records[:, choice]
-        return _earliest(records.reshape(-1, records.shape[-1]), records.shape[1])
+        return earliest(records.reshape(-1, records.shape[-1]), records.shape[1])
 
 
-def _earliest(records: torch.Tensor, count: int) -> torch.Tensor:
+def earliest(records: torch.Tensor, count: int) -> torch.Tensor:
     """Return the `count` earliest of all ranks' records (time, global index, row), in order."""
     order = np.lexsort((records[:, 1].cpu().numpy(), records[:, 0].cpu().numpy()))[:count]
     return records[torch.from_numpy(order).to(records.device)]
 
 
-class _Winners:
+class Winners:
     """The earliest local rows of several races, found tile by tile."""
 
     def __init__(self, races: int, trials: int, device: torch.device) -> None:
@@ -171,24 +177,33 @@ class _Winners:
         return found
 
 
-class _Race:
+class Race:
     """The distances of the local rows to the nearest centre so far, and the races run on them.
 
     Distances are formed in float64 around the first centre, so that an offset of the data does not cancel
     digits.
     """
 
-    def __init__(self, rows: Rows, weights: torch.Tensor | None, seed: int, stream: int, trials: int) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        weights: torch.Tensor | None,
+        seed: int,
+        stream: int,
+        trials: int,
+        points: int | None = None,
+    ) -> None:
         self.rows, self.weights, self.trials = rows, weights, trials
         self._seed, self._stream = seed, stream
         n, d = rows.local.shape
         options = {"dtype": torch.float64, "device": rows.local.device}
         self._nearest = torch.full((n,), torch.inf, **options)
         self._norms = torch.empty(n, **options)  # squared distances to the first centre, once it is known
-        self._tile = min(max(n, 1), tile_rows(d, rows.local.device))
+        points = trials + 1 if points is None else points
+        self._tile = min(max(n, 1), tile_rows(max(d, points), rows.local.device))
         self._scratch = torch.empty((self._tile, d), **options)
         # Products with a multiple of eight rows run faster, even though rows of zeros are among them.
-        self._points = torch.zeros((-(-(trials + 1) // 8) * 8, d), **options)
+        self._points = torch.zeros((-(-points // 8) * 8, d), **options)
         self._products = torch.empty((self._points.shape[0], self._tile), **options)
         self._shift: torch.Tensor | None = None
 
@@ -198,7 +213,7 @@ class _Race:
 
     def first(self) -> torch.Tensor:
         """Return the first centre, drawn by weight alone, shape (d,); one allgather of d + 2 numbers."""
-        winners = _Winners(1, 1, self.rows.local.device)
+        winners = Winners(1, 1, self.rows.local.device)
         times = self._times(0)
         if times.numel():
             winners.offer((times if self.weights is None else times / self.weights).unsqueeze(0), 0)
@@ -226,7 +241,7 @@ class _Race:
         potentials = torch.zeros(choices, dtype=torch.float64, device=points.device)
         winners = times = None
         if number is not None:
-            winners, times = _Winners(choices, self.trials, points.device), self._times(number)
+            winners, times = Winners(choices, self.trials, points.device), self._times(number)
         for span, distances in self._distances(points):
             nearest = self._nearest[span]
             torch.minimum(nearest, distances[0], out=nearest)
@@ -246,6 +261,21 @@ class _Race:
             message = torch.cat([potentials, winners.records(self.rows).reshape(-1)])
         gathered = self.rows.comm.allgather(message.unsqueeze(0))
         return _Outcome(gathered, candidates, choices, 2 + self.rows.d)
+
+    def widen(self, points: torch.Tensor, number: int) -> torch.Tensor:
+        """Add points and race for the next ones, the earliest `trials` rows; one allgather.
+
+        Returns records (time, global index, row), the earliest first, of those rows that differ from the points.
+        """
+        winners, times = Winners(1, self.trials, points.device), self._times(number)
+        for span, distances in self._distances(points):
+            nearest = self._nearest[span]
+            torch.minimum(nearest, distances.amin(0), out=nearest)
+            mass = nearest if self.weights is None else nearest * self.weights[span]
+            winners.offer((times[span] / mass).unsqueeze(0), span.start)
+        gathered = self.rows.comm.allgather(winners.records(self.rows)[0])
+        found = earliest(gathered.reshape(-1, gathered.shape[-1]), self.trials)
+        return found[torch.isfinite(found[:, 0])]
 
     def _spans(self):
         return spans(self.rows.local.shape[0], self._tile)
