@@ -304,7 +304,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                     "stops = [d + n for d, n in zip(source.displs, source.counts)]",
                     "stops = [d + n for d, n in zip(source.balanced().displs, source.balanced().counts)]",
                 ),
-                ("owners that decrease", "or bool((first[1:] < first[:-1]).any())", ""),
+                ("owners that decrease", "or _decreases(first)", ""),
                 (
                     "axis of the result",
                     "broadcast.ndim if rest.split >= position else 0",
