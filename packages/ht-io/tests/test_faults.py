@@ -365,7 +365,9 @@ def test_killed_in_the_middle_of_a_save(path):
 
 
 def test_unknown_suffix(tmp_path):
-    with pytest.raises(ValueError, match=r"load: path must end in one of .*\.h5, \.hdf, \.hdf5, \.he5.*, got"):
+    with pytest.raises(
+        ValueError, match=r"load: path must end in one of .*\.h5, \.hdf, \.hdf5, \.he5.*, got"
+    ):
         load(tmp_path / "x.docx", "x")
     with pytest.raises(ValueError, match=r"ht_io.formats"):
         save(VALUES, tmp_path / "x", "x")
