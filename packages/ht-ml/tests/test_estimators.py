@@ -13,6 +13,7 @@ from ht_ml.cluster import KMeans
 from ht_ml.decomposition import PCA
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
+from ht_ml.neighbors import KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor, NearestNeighbors
 from ht_ml.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from ml_tables import KINDS, table
 
@@ -36,17 +37,26 @@ ESTIMATORS = [
     LinearRegression(),
     Ridge(alpha=0.1),
     LogisticRegression(tol=1e-8),
+    NearestNeighbors(n_neighbors=3),
+    KNeighborsClassifier(n_neighbors=3),
+    KNeighborsRegressor(n_neighbors=3, weights="distance"),
+    LocalOutlierFactor(n_neighbors=7, novelty=True),
 ]
-CLASSIFIERS = (GaussianNB, LogisticRegression)
+CLASSIFIERS = (GaussianNB, KNeighborsClassifier, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
     LogisticRegression: ("predict", "predict_proba"),
+    NearestNeighbors: ("kneighbors",),
+    KNeighborsClassifier: ("predict", "predict_proba", "kneighbors"),
+    KNeighborsRegressor: ("predict", "kneighbors"),
+    LocalOutlierFactor: ("score_samples", "predict"),
     **dict.fromkeys((ElasticNet, Lasso, LinearRegression, Ridge), ("predict",)),
 }
 STATELESS = (Normalizer,)
-WITHOUT_WEIGHTS = (PCA, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer)
+NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
+WITHOUT_WEIGHTS = (PCA, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, *NEIGHBORS)
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
 
 
@@ -65,6 +75,12 @@ def fit(estimator, x, y, comm, kind="even"):
     if getattr(estimator, "_estimator_type", None) == "classifier":
         y = (y > np.median(y)).astype(np.int64)
     return (estimator.fit(rows, table(y[:, None], comm, kind if kind != "features" else "even")), rows)
+
+
+def answer(fitted, name, rows):
+    """What a method returns, or the first of it, as a NumPy array."""
+    found = getattr(fitted, name)(rows)
+    return whole(found[0] if isinstance(found, tuple) else found)
 
 
 def learned(estimator):
@@ -149,7 +165,7 @@ def test_answers_do_not_depend_on_ranks_or_layout(estimator, dtype):
     def run(comm, kind):
         fitted, _rows = fit(clone(estimator), x, y, comm, kind)
         attributes = {name: v for name, v in learned(fitted).items() if name not in ("n_iter_", "dual_gap_")}
-        outputs = [whole(getattr(fitted, methods(fitted)[0])(table(x, comm, kind)))]
+        outputs = [answer(fitted, methods(fitted)[0], table(x, comm, kind))]
         return attributes, outputs
 
     attributes, outputs = spmd(1, run, "even")[0]
@@ -193,7 +209,7 @@ def test_wrong_shapes_are_refused_before_any_message(estimator):
         with comm.trace() as sent:
             for wrong in (x[:, 0], x[None], np.empty((0, 3)), np.empty((5, 0))):
                 with pytest.raises(
-                    ValueError, match=r"X must be (two-dimensional|a table of at least 1 row)"
+                    ValueError, match=r"X must be (two-dimensional|a table of at least [12] row)"
                 ):
                     clone(estimator).fit(ht.array(wrong, split=0), ht.array(y))
             with pytest.raises(TypeError, match="X must be real"):
@@ -249,6 +265,8 @@ def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
     estimator = clone(estimator)
     if isinstance(estimator, KMeans):
         estimator.set_params(n_clusters=1)
+    if isinstance(estimator, NEIGHBORS):
+        estimator.set_params(n_neighbors=1)
     x, y = data(n, 1)
 
     def run(comm):
@@ -256,8 +274,12 @@ def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
             with pytest.raises(ValueError, match="y must hold at least two classes, got"):
                 fit(clone(estimator), x, y, comm)
             return [np.zeros(1)]
+        if isinstance(estimator, LocalOutlierFactor) and n == 1:
+            with pytest.raises(ValueError, match="X must be a table of at least 2 row"):
+                fit(clone(estimator), x, y, comm)
+            return [np.zeros(1)]
         fitted, _ = fit(clone(estimator), x, y, comm)
-        return [whole(getattr(fitted, name)(table(x, comm))) for name in methods(fitted)[:1]]
+        return [answer(fitted, name, table(x, comm)) for name in methods(fitted)[:1]]
 
     for results in spmd(4, run):
         assert np.isfinite(results[0]).all()

@@ -5,6 +5,7 @@ import pytest
 from ht_comm import SerialComm, use_comm
 from ht_core.testing import whole
 from ht_ml import PCA, KMeans, Lasso, StandardScaler
+from ht_ml.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from ml_tables import diabetes, digits, table
 
 pytestmark = pytest.mark.mpi
@@ -39,6 +40,22 @@ def test_scaler_lasso_and_pca(comm):
             expected = whole(getattr(alone, name)(values))
         np.testing.assert_allclose(whole(getattr(model, name)(x)), expected, rtol=1e-4, atol=1e-4)
     assert Lasso(0.1).fit(x, target).score(x, target) == pytest.approx(0.51, abs=0.02)
+
+
+def test_neighbours(comm):
+    values = digits()[:700]
+    labels = values[:, 20] > 8
+    queries = digits()[600:900]
+    x, y, asked = table(values, comm, "uneven"), table(labels, comm, "uneven"), table(queries, comm, "last")
+    model, outliers = KNeighborsClassifier(weights="distance").fit(x, y), LocalOutlierFactor(9).fit(x)
+    with use_comm(SerialComm()):
+        alone = KNeighborsClassifier(weights="distance").fit(values, labels)
+        expected = [whole(part) for part in (*alone.kneighbors(queries), alone.predict_proba(queries))]
+        factors = whole(LocalOutlierFactor(9).fit(values).negative_outlier_factor_)
+    found = [whole(part) for part in (*model.kneighbors(asked), model.predict_proba(asked))]
+    for mine, theirs in zip(found, expected):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(whole(outliers.negative_outlier_factor_), factors)
 
 
 def test_nan_is_refused_on_every_rank(comm):

@@ -23,11 +23,13 @@ if _TYPE_CHECKING:
     import ht_linalg.sparse as sparse
     import ht_linalg.spatial as spatial
     import ht_ml.base as base
+    import ht_ml.classification as classification
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
     import ht_ml.linear_model as linear_model
     import ht_ml.metrics as metrics
     import ht_ml.naive_bayes as naive_bayes
+    import ht_ml.neighbors as neighbors
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
@@ -73,11 +75,13 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "random": ("ht_core.random", None),
     "io": ("ht_io", None),
     "base": ("ht_ml.base", None),
+    "classification": ("ht_ml.classification", None),
     "cluster": ("ht_ml.cluster", None),
     "decomposition": ("ht_ml.decomposition", None),
     "linear_model": ("ht_ml.linear_model", None),
     "metrics": ("ht_ml.metrics", None),
     "naive_bayes": ("ht_ml.naive_bayes", None),
+    "neighbors": ("ht_ml.neighbors", None),
     "preprocessing": ("ht_ml.preprocessing", None),
     "progress": ("ht_ml.progress", None),
     "regression": ("ht_ml.regression", None),

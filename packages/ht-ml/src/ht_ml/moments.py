@@ -206,9 +206,9 @@ def require_usable(op: str, packed: torch.Tensor, *, weighted: bool) -> None:
         raise ValueError(f"{op}: sample_weight must have a positive sum, got {float(packed[0])}")
 
 
-def refuse_nonfinite(op: str, what: str = "X") -> NoReturn:
-    """Raise the error for data that are not finite."""
-    limit = f"{math.sqrt(torch.finfo(torch.float64).max):.0e}"
+def refuse_nonfinite(op: str, what: str = "X", dtype: torch.dtype = torch.float64) -> NoReturn:
+    """Raise the error for data that are not finite, or whose squares are not in the dtype they are formed in."""
+    limit = f"{math.sqrt(torch.finfo(dtype).max):.0e}"
     raise ValueError(
         f"{op}: {what} must be finite, got NaN, infinity or values beyond {limit}; drop or replace them"
     )

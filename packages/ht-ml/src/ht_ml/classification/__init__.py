@@ -1,0 +1,6 @@
+"""Another name of the classifiers of ``neighbors``."""
+
+from . import kneighborsclassifier
+from .kneighborsclassifier import KNeighborsClassifier
+
+__all__ = ["KNeighborsClassifier", "kneighborsclassifier"]

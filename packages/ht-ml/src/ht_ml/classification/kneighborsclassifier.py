@@ -1,0 +1,5 @@
+"""Another place of `KNeighborsClassifier`."""
+
+from ..neighbors.classifier import KNeighborsClassifier
+
+__all__ = ["KNeighborsClassifier"]
