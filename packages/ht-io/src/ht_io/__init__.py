@@ -1,5 +1,6 @@
 """Parallel files for distributed arrays, with stock wheels."""
 
+from . import checkpoint
 from ._version import __version__
 from .csv_read import load_csv, load_csv_from_folder
 from .csv_write import save_csv
@@ -16,6 +17,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "__version__",
+    "checkpoint",
     "load",
     "load_csv",
     "load_csv_from_folder",

@@ -118,11 +118,12 @@ def save_items(
     *,
     engine: str | None = None,
     ordered: bool = False,
+    facts: str = "",
     prepare: Callable[[h5py.File], None] = lambda file: None,
     finish: Callable[[h5py.File, list[Item]], None] = lambda file, items: None,
 ) -> None:
     """Save planned items to an HDF5 file; `prepare` and `finish` run on rank 0 before and after it makes the data
-    sets.
+    sets, `facts` are further ones that must be equal on all ranks.
     """
     items = choose_engine(items, engine, comm, op)
 
@@ -139,7 +140,7 @@ def save_items(
         mode,
         create,
         lambda temporary, offsets: write_items(temporary, items, offsets, comm),
-        facts=" ".join(item.signature() for item in items),
+        facts=" ".join(item.signature() for item in items) + facts,
         needed=sum(item.nbytes for item in items if item.method == "raw"),
         comm=comm,
         op=op,

@@ -55,8 +55,11 @@ def load_source(
     slices: object = None,
     device: object = None,
     comm: Communicator | None = None,
+    counts: tuple[int, ...] | None = None,
 ) -> DNDarray:
     """Return the array, or the part `slices` of it, that `open_source` opens on every rank. Collective.
+
+    Parts are even unless `counts` tells how many indices of axis `split` each rank gets.
 
     Distribution
     ------------
@@ -74,7 +77,7 @@ def load_source(
             selection = plan_selection(source.shape, slices, op)
             shape = selection.shape
             axis = None if split is None else normalize_axis(split, len(shape), op, "split")
-            layout = Layout.even(shape, axis, comm.size)
+            layout = Layout(shape, axis, counts) if counts else Layout.even(shape, axis, comm.size)
             local = empty(layout.lshape(comm.rank), target.torch, place)
             part = selection.part(layout.box(comm.rank))
             if part.size:

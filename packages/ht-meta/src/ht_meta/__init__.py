@@ -17,6 +17,7 @@ from ._version import __version__
 if _TYPE_CHECKING:
     import ht_core.random as random
     import ht_io as io
+    import ht_io.checkpoint as checkpoint
     import ht_linalg as linalg
     import ht_linalg.fft as fft
     import ht_linalg.signal as signal
@@ -74,6 +75,7 @@ if _TYPE_CHECKING:
 _LAZY: dict[str, tuple[str, str | None]] = {
     "random": ("ht_core.random", None),
     "io": ("ht_io", None),
+    "checkpoint": ("ht_io.checkpoint", None),
     "base": ("ht_ml.base", None),
     "classification": ("ht_ml.classification", None),
     "cluster": ("ht_ml.cluster", None),
