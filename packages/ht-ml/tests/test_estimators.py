@@ -10,7 +10,7 @@ from ht_comm import spmd
 from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
 from ht_ml.cluster import KMeans
-from ht_ml.decomposition import PCA
+from ht_ml.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
 from ht_ml.neighbors import KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor, NearestNeighbors
@@ -33,6 +33,10 @@ ESTIMATORS = [
     PCA(n_components=1),
     PCA(n_components=1, svd_solver="full", whiten=True),
     PCA(n_components=1, svd_solver="hierarchical"),
+    PCA(n_components=1, svd_solver="randomized", random_state=0),
+    IncrementalPCA(n_components=1, batch_size=40),
+    TruncatedSVD(n_components=1, random_state=0),
+    TruncatedSVD(n_components=1, algorithm="exact"),
     ElasticNet(alpha=0.01, l1_ratio=0.3),
     LinearRegression(),
     Ridge(alpha=0.1),
@@ -56,7 +60,8 @@ METHODS = {
 }
 STATELESS = (Normalizer,)
 NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
-WITHOUT_WEIGHTS = (PCA, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, *NEIGHBORS)
+DECOMPOSITIONS = (PCA, IncrementalPCA, TruncatedSVD)
+WITHOUT_WEIGHTS = (*DECOMPOSITIONS, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, *NEIGHBORS)
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
 
 
@@ -215,7 +220,7 @@ def test_wrong_shapes_are_refused_before_any_message(estimator):
             with pytest.raises(TypeError, match="X must be real"):
                 clone(estimator).fit(ht.array(x + 1j, split=0), ht.array(y))
             for name in methods(estimator):
-                expected = 1 if (isinstance(estimator, PCA) and name == "inverse_transform") else 3
+                expected = 1 if (isinstance(estimator, DECOMPOSITIONS) and name == "inverse_transform") else 3
                 with pytest.raises(
                     ValueError, match=f"X must have the {expected} features it was fitted with, got 2"
                 ):

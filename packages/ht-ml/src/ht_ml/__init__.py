@@ -17,17 +17,21 @@ from . import (
 from ._version import __version__
 from .base import BaseEstimator, NotFittedError, clone
 from .cluster import KMeans
-from .decomposition import PCA
+from .decomposition import DMD, PCA, DMDc, IncrementalPCA, TruncatedSVD
 from .linear_model import Lasso
 from .preprocessing import StandardScaler
 
 __all__ = [
+    "DMD",
     "PCA",
     "BaseEstimator",
+    "DMDc",
+    "IncrementalPCA",
     "KMeans",
     "Lasso",
     "NotFittedError",
     "StandardScaler",
+    "TruncatedSVD",
     "__version__",
     "base",
     "classification",
