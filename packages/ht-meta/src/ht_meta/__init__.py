@@ -31,6 +31,8 @@ if _TYPE_CHECKING:
     import ht_ml.metrics as metrics
     import ht_ml.naive_bayes as naive_bayes
     import ht_ml.neighbors as neighbors
+    import ht_ml.nn as nn
+    import ht_ml.optim as optim
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
@@ -84,6 +86,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "metrics": ("ht_ml.metrics", None),
     "naive_bayes": ("ht_ml.naive_bayes", None),
     "neighbors": ("ht_ml.neighbors", None),
+    "nn": ("ht_ml.nn", None),
+    "optim": ("ht_ml.optim", None),
     "preprocessing": ("ht_ml.preprocessing", None),
     "progress": ("ht_ml.progress", None),
     "regression": ("ht_ml.regression", None),

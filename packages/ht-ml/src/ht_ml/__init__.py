@@ -1,4 +1,4 @@
-"""Estimators for distributed arrays, with scikit-learn's conventions."""
+"""Estimators for distributed arrays, with scikit-learn's conventions; training of torch modules on all ranks."""
 
 from . import (
     base,
@@ -9,6 +9,8 @@ from . import (
     metrics,
     naive_bayes,
     neighbors,
+    nn,
+    optim,
     preprocessing,
     progress,
     regression,
@@ -42,6 +44,8 @@ __all__ = [
     "metrics",
     "naive_bayes",
     "neighbors",
+    "nn",
+    "optim",
     "preprocessing",
     "progress",
     "regression",
