@@ -161,7 +161,6 @@ def test_the_fast_parser_reads_what_numpy_reads(tmp_path, monkeypatch, name):
 
 
 def test_large_blocks_take_the_fast_parser(tmp_path):
-    pytest.importorskip("pandas")
     reader = csv_parse._fast_reader()
     assert reader is not None
     dialect = csv_parse.Dialect("load_csv", ",", "utf-8", make_global((), "float64").dtype)

@@ -12,10 +12,12 @@ from .netcdf_read import load_netcdf
 from .netcdf_write import save_netcdf
 from .npy import load_npy, load_npy_from_path, save_npy
 from .npz import load_npz, save_npz
+from .streaming import Stream, stream
 
 __all__ = [
     "FORMATS",
     "Format",
+    "Stream",
     "__version__",
     "checkpoint",
     "load",
@@ -33,4 +35,5 @@ __all__ = [
     "save_netcdf",
     "save_npy",
     "save_npz",
+    "stream",
 ]

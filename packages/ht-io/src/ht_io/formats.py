@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -17,12 +18,13 @@ from ht_core import DNDarray
 
 from .csv_read import load_csv
 from .csv_write import save_csv
-from .hdf5_read import load_hdf5
+from .hdf5_read import load_hdf5, open_dataset
 from .hdf5_write import save_hdf5
-from .netcdf_read import load_netcdf
+from .loading import Source
+from .netcdf_read import load_netcdf, open_variable
 from .netcdf_write import save_netcdf
-from .npy import load_npy, save_npy
-from .npz import load_npz, save_npz
+from .npy import load_npy, open_npy, save_npy
+from .npz import load_npz, open_member, save_npz
 
 GROUP = "ht_io.formats"
 
@@ -30,22 +32,41 @@ GROUP = "ht_io.formats"
 @dataclass(frozen=True, slots=True)
 class Format:
     """A file format: `load(path, ...)` returns a DNDarray, `save(x, path, ...)` writes one; both are
-    collective.
+    collective. `open(path, name, op)`, for what is read in parts, is a context manager that gives a source (see
+    `ht_io.loading`) on one rank.
     """
 
     name: str
     load: Callable | None
     save: Callable | None
+    open: Callable[[object, object, str], AbstractContextManager[Source]] | None = None
 
 
-HDF5 = Format("HDF5", load_hdf5, save_hdf5)
-NETCDF = Format("NetCDF", load_netcdf, save_netcdf)
+def _named(opener: Callable) -> Callable:
+    """Return `opener` for formats whose files hold several arrays."""
+
+    def open_named(path: object, name: object, op: str) -> AbstractContextManager[Source]:
+        if not isinstance(name, str):
+            raise TypeError(f"{op}: name must be that of an array in the file, got {name!r}")
+        return opener(path, name, op)
+
+    return open_named
+
+
+def _open_npy(path: object, name: object, op: str) -> AbstractContextManager[Source]:
+    if name is not None:
+        raise TypeError(f"{op}: name must be None for a file of one array, got {name!r}")
+    return open_npy(path, op)
+
+
+HDF5 = Format("HDF5", load_hdf5, save_hdf5, _named(open_dataset))
+NETCDF = Format("NetCDF", load_netcdf, save_netcdf, _named(open_variable))
 FORMATS: dict[str, Format] = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), HDF5),
     **dict.fromkeys((".nc", ".nc4", ".netcdf", ".cdf"), NETCDF),
     ".csv": Format("CSV", load_csv, save_csv),
-    ".npy": Format("NPY", load_npy, save_npy),
-    ".npz": Format("NPZ", load_npz, save_npz),
+    ".npy": Format("NPY", load_npy, save_npy, _open_npy),
+    ".npz": Format("NPZ", load_npz, save_npz, _named(open_member)),
 }
 
 

@@ -89,7 +89,7 @@ def load_netcdf(
     if not isinstance(variable, str) or not variable.strip("/"):
         raise TypeError(f"{_OP}: variable must be a name, got {variable!r}")
     return load_source(
-        lambda: _open_variable(path, variable, mask_and_scale),
+        lambda: open_variable(path, variable, _OP, mask_and_scale),
         op=_OP,
         dtype=dtype,
         split=split,
@@ -100,16 +100,17 @@ def load_netcdf(
 
 
 @contextmanager
-def _open_variable(path: object, variable: str, decode: bool) -> Iterator[Source]:
-    name = check_readable(path, _OP)
+def open_variable(path: object, variable: str, op: str = _OP, decode: bool = True) -> Iterator[Source]:
+    """Open a variable for reading, as a source of decoded numbers."""
+    name = check_readable(path, op)
     with open(name, "rb", buffering=0) as file:
         if file.read(3) == b"CDF":
             source, attrs = _open_classic(file, name, variable)
             yield _decoded(source, attrs) if decode else source
             return
-    with open_to_read(name, _OP) as file:
+    with open_to_read(name, op) as file:
         dataset = _find_variable(file, variable)
-        source = HDF5Source(dataset, _OP)
+        source = HDF5Source(dataset, op)
         yield _decoded(source, dict(dataset.attrs)) if decode else source
 
 

@@ -276,6 +276,7 @@ class StreamSource:
             return
         out = out.view(part.counts)
         if not slab.shape:
+            self._stream.seek(slab.offset)
             out.copy_(torch.from_numpy(self._take(1).reshape(()).astype(native)))
             return
         is_c = slab.strides[0] == max(slab.strides)
@@ -283,17 +284,17 @@ class StreamSource:
         inner = math.prod(slab.shape) // slab.shape[axis]
         wanted = _indices(part, axis)
         for low, high in plan_blocks(slab.shape[axis], inner * native.itemsize, budget=_PIECE):
-            if low > wanted.max():
-                return
+            places = np.flatnonzero((wanted >= low) & (wanted < high))
+            if not len(places):
+                continue
+            self._stream.seek(slab.offset + low * inner * native.itemsize)  # inflates what it passes over
             shape = (high - low, *slab.shape[1:]) if is_c else (*slab.shape[:-1], high - low)
             block = self._take((high - low) * inner).reshape(shape, order="C" if is_c else "F")
-            places = np.flatnonzero((wanted >= low) & (wanted < high))
-            if len(places):
-                for other in range(len(shape)):
-                    index = wanted[places] - low if other == axis else _indices(part, other)
-                    block = block.take(index, axis=other)
-                found = torch.from_numpy(block.astype(native)).to(out.device, out.dtype)
-                put_along(out, axis, places, found)
+            for other in range(len(shape)):
+                index = wanted[places] - low if other == axis else _indices(part, other)
+                block = block.take(index, axis=other)
+            found = torch.from_numpy(block.astype(native)).to(out.device, out.dtype)
+            put_along(out, axis, places, found)
 
     def _take(self, number: int) -> np.ndarray:
         size = number * self._slab.dtype.itemsize

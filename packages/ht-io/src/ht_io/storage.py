@@ -6,7 +6,9 @@ is lost, and every HDF5 reader converts it (h5py shows float32).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import mmap
 from collections.abc import Callable
 
@@ -79,6 +81,22 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
         length = (out.data_ptr() + out.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
         _MADVISE(start, length, mmap.MADV_HUGEPAGE)  # advice: whether it is taken does not matter
     return out
+
+
+def unpooled(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a tensor without contents whose memory goes back to the system as soon as it goes.
+
+    The heap keeps what is freed for the next result; blocks made in one thread and freed in another leave holes there
+    that are not used again.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < 2 * _HUGE_PAGE:
+        return torch.empty(shape, dtype=dtype, device=device)
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8).view(dtype).view(shape)
 
 
 def _find_madvise() -> Callable[[int, int, int], int] | None:

@@ -52,6 +52,7 @@ if _TYPE_CHECKING:
         save_netcdf,
         save_npy,
         save_npz,
+        stream,
     )
     from ht_linalg import (
         cross,
@@ -106,6 +107,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "save_netcdf": ("ht_io", "save_netcdf"),
     "save_npy": ("ht_io", "save_npy"),
     "save_npz": ("ht_io", "save_npz"),
+    "stream": ("ht_io", "stream"),
     "signal": ("ht_linalg.signal", None),
     "sparse": ("ht_linalg.sparse", None),
     "spatial": ("ht_linalg.spatial", None),
