@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     import ht_ml.decomposition as decomposition
     import ht_ml.linear_model as linear_model
     import ht_ml.metrics as metrics
+    import ht_ml.model_selection as model_selection
     import ht_ml.naive_bayes as naive_bayes
     import ht_ml.neighbors as neighbors
     import ht_ml.nn as nn
@@ -85,6 +86,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "decomposition": ("ht_ml.decomposition", None),
     "linear_model": ("ht_ml.linear_model", None),
     "metrics": ("ht_ml.metrics", None),
+    "model_selection": ("ht_ml.model_selection", None),
     "naive_bayes": ("ht_ml.naive_bayes", None),
     "neighbors": ("ht_ml.neighbors", None),
     "nn": ("ht_ml.nn", None),
