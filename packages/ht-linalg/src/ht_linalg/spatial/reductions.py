@@ -91,7 +91,7 @@ function
     panels = torch.cat((tables.y.to(dtype), v), dim=1) if tables.is_ring else None
     for start, block in tables.blocks(panels):
         y, values = (block, v) if panels is None else (block[:, :d].to(x.dtype), block[:, d:])
-        for rows, columns, tile in _tiles(bound, tables, y, start, 0.0 if exclude_self else None):
+        for rows, columns, tile in tiles(bound, tables, y, start, 0.0 if exclude_self else None):
             torch.addmm(result[rows], tile.to(dtype), values[columns], out=result[rows])
     if tables.is_shared:
         result = tables.comm.allreduce(result, out=result)
@@ -159,7 +159,7 @@ def pairwise_reduce(
         return tables.per_row(_extremes(tables, bound, op, exclude_self))
     sums = tables.x.new_zeros(tables.x.shape[0], dtype=torch.float64)
     for start, block in tables.blocks():
-        for rows, _, tile in _tiles(bound, tables, block, start, 0.0 if exclude_self else None):
+        for rows, _, tile in tiles(bound, tables, block, start, 0.0 if exclude_self else None):
             sums[rows] += tile.sum(dim=1, dtype=torch.float64)
     if tables.is_shared:
         sums = tables.comm.allreduce(sums, out=sums)
@@ -174,7 +174,7 @@ def _extremes(tables: Tables, bound: BoundMetric, op: str, exclude_self: bool) -
     values = x.new_full((x.shape[0],), worst)
     places = torch.full((x.shape[0],), _NONE, dtype=torch.int64, device=x.device)
     for start, block in tables.blocks():
-        for rows, columns, tile in _tiles(bound, tables, block, start, worst if exclude_self else None):
+        for rows, columns, tile in tiles(bound, tables, block, start, worst if exclude_self else None):
             if op not in _PLACES:
                 extreme = torch.minimum if is_low else torch.maximum
                 extreme(values[rows], tile.amin(dim=1) if is_low else tile.amax(dim=1), out=values[rows])
@@ -208,7 +208,7 @@ def _check_self(op: str, tables: Tables, exclude_self: bool) -> None:
         raise ValueError(f"{op}: exclude_self must be False unless Y is X, got two tables")
 
 
-def _tiles(bound: BoundMetric, tables: Tables, y: torch.Tensor, start: int, diagonal: float | None):
+def tiles(bound: BoundMetric, tables: Tables, y: torch.Tensor, start: int, diagonal: float | None):
     """Yield rows, columns and tile for all of this rank's rows of X and a block of Y; one scratch for all tiles.
 
     `diagonal` is written in place of the value of a row with itself.
