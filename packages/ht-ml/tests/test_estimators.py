@@ -9,7 +9,7 @@ import pytest
 from ht_comm import spmd
 from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
-from ht_ml.cluster import KMeans
+from ht_ml.cluster import KMeans, Spectral
 from ht_ml.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
@@ -22,6 +22,7 @@ ESTIMATORS = [
     KMeans(n_clusters=2, init="random", random_state=0, n_init=2),
     KMeans(n_clusters=2, init="batchparallel", random_state=0),
     KMeans(n_clusters=2, init="k-means||", random_state=0),
+    Spectral(n_clusters=2, gamma=0.05, random_state=0),
     StandardScaler(),
     StandardScaler(with_mean=False, copy=False),
     MinMaxScaler(feature_range=(-1, 2), clip=True),
@@ -49,6 +50,7 @@ ESTIMATORS = [
 CLASSIFIERS = (GaussianNB, KNeighborsClassifier, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
+    Spectral: ("predict",),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
     LogisticRegression: ("predict", "predict_proba"),
@@ -61,7 +63,15 @@ METHODS = {
 STATELESS = (Normalizer,)
 NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
 DECOMPOSITIONS = (PCA, IncrementalPCA, TruncatedSVD)
-WITHOUT_WEIGHTS = (*DECOMPOSITIONS, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, *NEIGHBORS)
+WITHOUT_WEIGHTS = (
+    *DECOMPOSITIONS,
+    Spectral,
+    MinMaxScaler,
+    MaxAbsScaler,
+    RobustScaler,
+    Normalizer,
+    *NEIGHBORS,
+)
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
 
 
@@ -268,7 +278,7 @@ def test_a_second_fit_forgets_the_first(estimator):
 @each
 def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
     estimator = clone(estimator)
-    if isinstance(estimator, KMeans):
+    if isinstance(estimator, (KMeans, Spectral)):
         estimator.set_params(n_clusters=1)
     if isinstance(estimator, NEIGHBORS):
         estimator.set_params(n_neighbors=1)

@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     import ht_ml.classification as classification
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
+    import ht_ml.graph as graph
     import ht_ml.linear_model as linear_model
     import ht_ml.metrics as metrics
     import ht_ml.model_selection as model_selection
@@ -84,6 +85,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "classification": ("ht_ml.classification", None),
     "cluster": ("ht_ml.cluster", None),
     "decomposition": ("ht_ml.decomposition", None),
+    "graph": ("ht_ml.graph", None),
     "linear_model": ("ht_ml.linear_model", None),
     "metrics": ("ht_ml.metrics", None),
     "model_selection": ("ht_ml.model_selection", None),

@@ -5,6 +5,7 @@ from . import (
     classification,
     cluster,
     decomposition,
+    graph,
     linear_model,
     metrics,
     model_selection,
@@ -19,7 +20,7 @@ from . import (
 )
 from ._version import __version__
 from .base import BaseEstimator, NotFittedError, clone
-from .cluster import KMeans
+from .cluster import KMeans, Spectral
 from .decomposition import DMD, PCA, DMDc, IncrementalPCA, TruncatedSVD
 from .linear_model import Lasso
 from .preprocessing import StandardScaler
@@ -33,6 +34,7 @@ __all__ = [
     "KMeans",
     "Lasso",
     "NotFittedError",
+    "Spectral",
     "StandardScaler",
     "TruncatedSVD",
     "__version__",
@@ -41,6 +43,7 @@ __all__ = [
     "clone",
     "cluster",
     "decomposition",
+    "graph",
     "linear_model",
     "metrics",
     "model_selection",

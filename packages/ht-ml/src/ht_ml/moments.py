@@ -159,6 +159,13 @@ def _class_sums(tile: torch.Tensor, codes: torch.Tensor, k: int, weight) -> torc
     return sums.index_add_(0, codes, tile if weight is None else tile * weight[:, None])
 
 
+def squared_distances(local: torch.Tensor, labels: torch.Tensor, centres: torch.Tensor):
+    """Yield (span, squared distances of these rows to their centres in float64), tile by tile."""
+    for span in spans(local.shape[0], tile_rows(local.shape[1], local.device)):
+        # A sum along each row: its bits do not depend on where the row lies.
+        yield span, (local[span].to(torch.float64) - centres[labels[span]]).square_().sum(1)
+
+
 def merge_classes(packed: torch.Tensor) -> torch.Tensor:
     """Return the packed moments of all classes together, shape (2 d + 1,), of records of shape (k, 2 d + 1)."""
     d = packed.shape[1] // 2

@@ -1,5 +1,7 @@
 """Clustering."""
 
+from ..metrics.silhouette import silhouette_samples, silhouette_score
 from .kmeans import KMeans
+from .spectral import Spectral
 
-__all__ = ["KMeans"]
+__all__ = ["KMeans", "Spectral", "silhouette_samples", "silhouette_score"]

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from ..exact_sums import RowSums, unpack
-from ..moments import Survey
+from ..moments import Survey, squared_distances
 from ..rows import Rows
-from ..tiles import spans, tile_rows
 from .bounds import BoundedAssigner
 
 _DIRECT_BELOW = 1e-6
@@ -155,13 +154,6 @@ class Lloyd:
         if inertia > _DIRECT_BELOW * total:
             return inertia
         return total_inertia(self.rows, labels, centres, self.weights)
-
-
-def squared_distances(local: torch.Tensor, labels: torch.Tensor, centres: torch.Tensor):
-    """Yield (span, squared distances of these rows to their centres in float64), tile by tile."""
-    for span in spans(local.shape[0], tile_rows(local.shape[1], local.device)):
-        # A sum along each row: its bits do not depend on where the row lies.
-        yield span, (local[span].to(torch.float64) - centres[labels[span]]).square_().sum(1)
 
 
 def total_inertia(

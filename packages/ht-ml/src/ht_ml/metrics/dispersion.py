@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from ..cluster.lloyd import squared_distances
 from ..labels import Labels, as_labels
-from ..moments import class_moments, merge_classes, require_usable
+from ..moments import class_moments, merge_classes, require_usable, squared_distances
 from ..rows import Rows, as_rows
 
 
