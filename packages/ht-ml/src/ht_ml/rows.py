@@ -156,6 +156,21 @@ def floating(local: torch.Tensor) -> torch.Tensor:
     return local.to(torch.float32 if local.dtype.is_floating_point else torch.float64)
 
 
+def source_and_target(op: str, X: DNDarray, in_place: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the local values as floating-point numbers, and the tensor that takes what becomes of them.
+
+    Raises
+    ------
+    DTypeError
+        If they have to change in place but are neither float32 nor float64.
+    """
+    if in_place and X.larray.dtype not in (torch.float32, torch.float64):
+        raise DTypeError(f"{op}: X must be float32 or float64 with copy=False, got {X.dtype}; use copy=True")
+    local = floating(X.larray)
+    is_own = in_place or local.dtype != X.larray.dtype  # what was converted is memory of our own
+    return local, local if is_own else torch.empty_like(local)
+
+
 def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
     """Return the values of one-per-row data (targets, weights) that belong to the local rows, as float64.
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from ht_core import DNDarray
-from ht_core.errors import DTypeError
 
 from ..base import BaseEstimator, TransformerMixin, check_is_fitted
-from ..rows import as_table, floating
+from ..rows import as_table, source_and_target
 from ..tiles import spans, tile_rows, wide_row
 
 
@@ -55,13 +54,7 @@ class FeatureScaler(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = as_table(op, X, n_features=self.n_features_in_)
         in_place = not (self.copy if copy is None else copy)
-        if in_place and X.larray.dtype not in (torch.float32, torch.float64):
-            raise DTypeError(
-                f"{op}: X must be float32 or float64 with copy=False, got {X.dtype}; use copy=True"
-            )
-        local = floating(X.larray)
-        converted = local.dtype != X.larray.dtype  # then the memory is our own
-        out = local if in_place or converted else torch.empty_like(local)
+        local, out = source_and_target(op, X, in_place)
         columns = X.layout.slices(X.comm.rank)[1]
         offset, scale = (None if v is None else v.larray[columns].to(local.device) for v in self._map())
         offset = None if offset is None else offset.to(local.dtype)

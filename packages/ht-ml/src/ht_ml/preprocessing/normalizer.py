@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from ht_core import DNDarray
-from ht_core.errors import DTypeError
 
 from ..base import BaseEstimator, TransformerMixin
 from ..moments import refuse_nonfinite
-from ..rows import as_table, floating
+from ..rows import as_table, source_and_target
 from ..tiles import spans, tile_rows
 
 _ORDERS = {"l1": 1.0, "l2": 2.0, "max": torch.inf}
@@ -76,16 +75,11 @@ class Normalizer(TransformerMixin, BaseEstimator):
         order = self._order(op)
         X = as_table(op, X, n_features=getattr(self, "n_features_in_", None))
         in_place = not (self.copy if copy is None else copy)
-        if in_place and X.larray.dtype not in (torch.float32, torch.float64):
-            raise DTypeError(
-                f"{op}: X must be float32 or float64 with copy=False, got {X.dtype}; use copy=True"
-            )
-        local = floating(X.larray)
+        local, out = source_and_target(op, X, in_place)
         norms = _norms(X, local, order)
         # With the features split every rank holds all norms by now.
         _check_finite(op, bool(torch.isfinite(norms).all()), X if X.split == 0 else None)
         norms = torch.where(norms == 0.0, 1.0, norms).to(local.dtype).unsqueeze(1)
-        out = local if in_place or local.dtype != X.larray.dtype else torch.empty_like(local)
         torch.div(local, norms, out=out)
         return X if in_place else DNDarray(out, X.layout, X.comm)
 
