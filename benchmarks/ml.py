@@ -15,6 +15,7 @@ from harness import Case, Difference, Env, Run, main
 SMALL = (40_000, 64, 25)
 LASSO = (40_000, 100)
 SWEEPS = 20
+NEIGHBORS = (20_000, 32, 5)
 
 
 @cache
@@ -190,6 +191,50 @@ def pca_sklearn(shape):
     return setup
 
 
+# ----------------------------------------------------------------------------------------------- neighbours
+
+
+@cache
+def labelled(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping clusters with labels that differ within a cluster."""
+    x = points((*shape[:2], 25))
+    return x, np.clip(np.round(x[:, 0]), -4, 4).astype(np.int64) + 4
+
+
+def neighbors(shape):
+    """`predict` of as many rows as are learned, near to them."""
+
+    def setup(env: Env) -> Run:
+        x, y = labelled(shape)
+        rows, labels = env.lib.array(x, split=0), env.lib.array(y, split=0)
+        model = env.lib.classification.kneighborsclassifier.KNeighborsClassifier(n_neighbors=shape[2])
+        model.fit(rows, labels)
+        asked = env.lib.array(x + np.float32(0.1), split=0)
+        return lambda: model.predict(asked)
+
+    return setup
+
+
+def neighbors_sklearn(shape):
+    def setup(env: Env) -> Run:
+        x, y = labelled(shape)
+        model = _reference("neighbors", "KNeighborsClassifier")(shape[2], n_jobs=2).fit(x, y)
+        asked = x + np.float32(0.1)
+        return lambda: model.predict(asked)
+
+    return setup
+
+
+def outlier_factors(env: Env) -> Run:
+    x = env.lib.array(points(SMALL)[:20_000], split=0)
+    return lambda: env.lib.neighbors.LocalOutlierFactor(n_neighbors=20).fit(x)
+
+
+def outlier_factors_sklearn(env: Env) -> Run:
+    x = points(SMALL)[:20_000]
+    return lambda: _reference("neighbors", "LocalOutlierFactor")(n_neighbors=20, n_jobs=2).fit(x)
+
+
 def _text(shape) -> str:
     return f"{shape[0]:,} x {shape[1]}" + (f", k = {shape[2]}" if len(shape) == 3 else "")
 
@@ -274,6 +319,21 @@ CASES = [
         _text(SMALL),
         spmd=plus_plus,
         peers={"scikit-learn": plus_plus_sklearn},
+        peer_target=1,
+    ),
+    Case(
+        "KNeighborsClassifier predict",
+        _text(NEIGHBORS),
+        spmd=neighbors(NEIGHBORS),
+        peers={"scikit-learn": neighbors_sklearn(NEIGHBORS)},
+        heat_target=1,
+        peer_target=1,
+    ),
+    Case(
+        "LocalOutlierFactor fit, k = 20",
+        _text((20_000, SMALL[1])),
+        ours=outlier_factors,
+        peers={"scikit-learn": outlier_factors_sklearn},
         peer_target=1,
     ),
     Case(
