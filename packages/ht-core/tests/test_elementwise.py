@@ -496,3 +496,22 @@ def test_where_of_more_than_a_tile_is_differentiated_and_mapped():
     rows = ht.arange(140_000.0).reshape((2, 70_000))
     found = ht.vmap(lambda row: choose(row > 5, row, row.new_zeros(())))(rows)
     np.testing.assert_array_equal(found.numpy(), np.where(rows.numpy() > 5, rows.numpy(), 0))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int32", "int64", "uint16", "float16", "float32", "complex64", "bool"]
+)
+@pytest.mark.parametrize("number", [True, 3, 0.5, float("nan")])
+def test_where_with_numbers_promotes_as_numpy(dtype, number):
+    values = np.array([[1, 0, 5], [0, 7, 1]]).astype(dtype)
+    condition = np.array([[True, False, True], [False, False, True]])
+    expected = np.where(condition, values, number)
+
+    def run(comm):
+        x, c = ht.array(values, split=1, comm=comm), ht.array(condition, split=1, comm=comm)
+        assert whole(ht.where(c, x, x)).tolist() == values.tolist()
+        return whole(ht.where(c, x, number))
+
+    for result in spmd(2, run):
+        assert result.dtype == expected.dtype
+        np.testing.assert_array_equal(result, expected)

@@ -8,12 +8,15 @@ from . import types
 from .dndarray import DNDarray
 from .engines.choosing import choose
 from .engines.elementwise import Row, as_operand, common_comm, execute
+from .engines.elementwise_rows import direct_dtypes, number_beside
 from .engines.sorted_lookup import look_up
 from .errors import LayoutError
 from .indexing import nonzero
 from .registry import register
 
 _WHERE = Row("where", choose, types.ALL, compute="common", result="common", numpy="where", conditions=1)
+_DIRECT = direct_dtypes(_WHERE)
+_number = number_beside(_DIRECT, scalars=False)
 
 
 def where(condition: object, x1: object = None, x2: object = None, /):
@@ -44,6 +47,16 @@ def where(condition: object, x1: object = None, x2: object = None, /):
         return nonzero(condition)
     if x1 is None or x2 is None:
         raise types.DTypeError("where: x1 and x2 must be given both or not at all")
+    if type(condition) is DNDarray and type(x1) is DNDarray and condition.larray.dtype is torch.bool:
+        a = x1.larray
+        if condition.layout is x1.layout and condition.comm is x1.comm and a.dtype in _DIRECT:
+            b = None
+            if type(x2) is not DNDarray:
+                b = _number(x2, a)
+            elif x1.layout is x2.layout and x1.comm is x2.comm and a.dtype is x2.larray.dtype:
+                b = x2.larray
+            if b is not None:
+                return DNDarray(choose(condition.larray, a, b), x1.layout, x1.comm)
     return execute(_WHERE, (condition, x1, x2), None, True)
 
 

@@ -62,7 +62,7 @@ def _document(function, row: Row, summary: str, body: str, names: tuple[str, ...
     )
 
 
-def _direct(row: Row) -> frozenset[torch.dtype]:
+def direct_dtypes(row: Row) -> frozenset[torch.dtype]:
     """Return the dtypes with which torch's kernel gives the declared result as it is."""
     fine = (d for d in types.DTYPES.values() if d.kind in row.accepts and COMPUTE[row.compute](d) is d)
     return frozenset(d.torch for d in fine if d.torch not in types.WIDE_UNSIGNED)
@@ -95,7 +95,7 @@ def unary(
 ) -> Callable[..., DNDarray]:
     """Define an elementwise operation of one operand: the public function, its method, operators and twin."""
     row = Row(name, kernel, accepts, compute, result, name if numpy == "" else numpy, wide=wide)
-    direct = _direct(row)
+    direct = direct_dtypes(row)
 
     def function(
         x: object, /, out: DNDarray | None = None, *, where: object = True, dtype: object = None
@@ -122,7 +122,7 @@ def unary(
     return function
 
 
-def _number_beside(direct: frozenset[torch.dtype], scalars: bool) -> Callable[[object, torch.Tensor], object]:
+def number_beside(direct: frozenset[torch.dtype], scalars: bool) -> Callable[[object, torch.Tensor], object]:
     """Return the function that gives a Python number as a kernel takes it; None where the general path must see it."""
     # Numbers that the dtype of the array holds: in 16 bits torch would not round them to it first.
     floating = direct & {torch.float32, torch.float64}
@@ -168,8 +168,8 @@ def binary(
     row = Row(
         name, kernel, accepts, compute, result, name if numpy == "" else numpy, exponents=exponents, wide=wide
     )
-    direct = frozenset() if exponents else _direct(row)  # exponents have a dtype of their own
-    number = _number_beside(direct, scalars)
+    direct = frozenset() if exponents else direct_dtypes(row)  # exponents have a dtype of their own
+    number = number_beside(direct, scalars)
 
     def function(
         x1: object, x2: object, /, out: DNDarray | None = None, *, where: object = True, dtype: object = None
