@@ -19,7 +19,45 @@ def earth_observation(found, folder):
     assert (folder / "earth_observation.png").read_bytes()[:4] == b"\x89PNG"
 
 
-CHECKS = {"earth_observation": earth_observation}
+def is_picture(path):
+    return path.read_bytes()[:4] == b"\x89PNG"
+
+
+def dmd_forecast(found, folder):
+    """Growth and frequency of each wave are found, and what was not learned is forecast."""
+    rates = sorted((rate for rate in found["rates"] if rate.imag > 0), key=abs)
+    for rate, (_, frequency, growth, _) in zip(rates, found["WAVES"], strict=True):
+        assert abs(rate - (growth + 1j * frequency)) < 2e-3
+    assert found["later"] < 0.01
+    assert is_picture(folder / "dmd_forecast.png")
+
+
+def image_clustering(found, folder):
+    """Clusters are mostly of one digit each."""
+    assert found["agreement"] > 0.75
+    assert found["counts"].sum() == 1797
+    assert is_picture(folder / "image_clustering.png")
+
+
+def earth_system(found, folder):
+    """The planted warming and pattern are found and saved."""
+    assert abs(found["area"] - 0.2) < 0.01
+    assert found["likeness"] > 0.99
+    assert (folder / "climate.nc").stat().st_size > 0
+    assert is_picture(folder / "earth_system.png")
+
+
+def autograd_least_squares(found, folder):
+    """The gradients lead to the parameters, where linear least squares ends, too."""
+    assert abs(found["found"] - found["TRUTH"]).max() < 0.02
+    assert abs(found["linear"] - found["found"][:2]).max() < 1e-3
+    assert is_picture(folder / "autograd_least_squares.png")
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (autograd_least_squares, dmd_forecast, earth_observation, earth_system, image_clustering)
+}
 
 
 @pytest.mark.mpi(ranks=[1, 3])

@@ -187,7 +187,7 @@ def test_incremental_with_many_features():
 
 def test_incremental_streams_a_file(tmp_path):
     import h5py
-    from ht_io import load_hdf5
+    from ht_io import stream
 
     values = digits()
     with h5py.File(tmp_path / "digits.h5", "w") as file:
@@ -197,10 +197,7 @@ def test_incremental_streams_a_file(tmp_path):
         expected.partial_fit(values[start : start + 500].astype("float64"))
 
     def run(comm):
-        blocks = (
-            load_hdf5(tmp_path / "digits.h5", "images", split=0, slices=slice(i, i + 500), comm=comm)
-            for i in range(0, 1797, 500)
-        )
+        blocks = stream(tmp_path / "digits.h5", "images", block_rows=500, comm=comm)
         model = IncrementalPCA(10).fit(blocks)
         assert model.components_.dtype == ht.float32
         same(model, expected, rtol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -67,11 +67,11 @@ class IncrementalPCA(Components):
 
         Parameters
         ----------
-        X : DNDarray or array_like, shape (n, d); or an iterator of such tables
+        X : DNDarray or array_like, shape (n, d); or an iterable of such tables
             A table is cut into blocks of `batch_size` rows, the last one, where it is shorter than `n_components`,
-            joined to the one before; each is spread evenly over the ranks. An iterator yields the blocks, the same
-            number on every rank, so that only one of them is in memory:
-            ``fit(ht.load_hdf5(path, "x", slices=slice(i, i + m), split=0) for i in range(0, n, m))``.
+            joined to the one before; each is spread evenly over the ranks. An iterable (without indices) yields the
+            blocks, the same number on every rank, so that only one or two are in memory:
+            ``fit(ht.io.stream("x.h5", "x"))``.
         y : ignored
 
         Returns
@@ -88,7 +88,7 @@ class IncrementalPCA(Components):
             If a parameter is out of range, or `X` holds NaN or infinity; the same on every rank.
         """
         op = "IncrementalPCA.fit"
-        if isinstance(X, Iterator):
+        if isinstance(X, Iterable) and not hasattr(X, "__getitem__"):
             self._forget()
             for block in X:
                 self.partial_fit(block)
