@@ -38,6 +38,7 @@ if _TYPE_CHECKING:
     import ht_ml.preprocessing as preprocessing
     import ht_ml.progress as progress
     import ht_ml.regression as regression
+    import ht_ml.utils as utils
     from ht_io import (
         load,
         load_csv,
@@ -96,6 +97,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "preprocessing": ("ht_ml.preprocessing", None),
     "progress": ("ht_ml.progress", None),
     "regression": ("ht_ml.regression", None),
+    "utils": ("ht_ml.utils", None),
     "load": ("ht_io", "load"),
     "load_csv": ("ht_io", "load_csv"),
     "load_csv_from_folder": ("ht_io", "load_csv_from_folder"),

@@ -4,6 +4,7 @@ from . import (
     base,
     classification,
     cluster,
+    data,
     decomposition,
     graph,
     linear_model,
@@ -17,6 +18,7 @@ from . import (
     progress,
     regression,
     scores,
+    utils,
 )
 from ._version import __version__
 from .base import BaseEstimator, NotFittedError, clone
@@ -42,6 +44,7 @@ __all__ = [
     "classification",
     "clone",
     "cluster",
+    "data",
     "decomposition",
     "graph",
     "linear_model",
@@ -55,4 +58,5 @@ __all__ = [
     "progress",
     "regression",
     "scores",
+    "utils",
 ]

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
+from . import functional
 from .data_parallel import DataParallel, DataParallelMultiGPU
 
-__all__ = ["DataParallel", "DataParallelMultiGPU"]
+__all__ = ["DataParallel", "DataParallelMultiGPU", "functional"]
 
 
 def __getattr__(name: str) -> Any:
