@@ -34,13 +34,14 @@ LAZY: dict[str, tuple[str, str, str]] = {
         )
     },
     **{name: ("ht_linalg.signal", name, "ht-linalg") for name in ("convolve", "convolve2d", "correlate")},
-    "save": ("ht_io", "save", "ht-io"),
-    "save_hdf5": ("ht_io", "save_hdf5", "ht-io"),
-    "save_netcdf": ("ht_io", "save_netcdf", "ht-io"),
+    **{
+        name: ("ht_io", name, "ht-io")
+        for name in ("save", "save_csv", "save_hdf5", "save_netcdf", "save_npy", "save_npz", "save_zarr")
+    },
 }
 
 #: Rows that are methods of arrays and no functions of this package.
-_METHODS_ONLY = frozenset({"save", "save_hdf5", "save_netcdf"})
+_METHODS_ONLY = frozenset(name for name in LAZY if name.startswith("save"))
 
 #: Sub-namespaces of this package that the Array API calls extensions: name -> (module, wheel).
 NAMESPACES: dict[str, tuple[str, str]] = {

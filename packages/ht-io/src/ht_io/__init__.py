@@ -13,6 +13,8 @@ from .netcdf_write import save_netcdf
 from .npy import load_npy, load_npy_from_path, save_npy
 from .npz import load_npz, save_npz
 from .streaming import Stream, stream
+from .zarr_read import load_zarr
+from .zarr_write import save_zarr
 
 __all__ = [
     "FORMATS",
@@ -29,11 +31,13 @@ __all__ = [
     "load_npy",
     "load_npy_from_path",
     "load_npz",
+    "load_zarr",
     "save",
     "save_csv",
     "save_hdf5",
     "save_netcdf",
     "save_npy",
     "save_npz",
+    "save_zarr",
     "stream",
 ]

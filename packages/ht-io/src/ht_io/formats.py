@@ -25,6 +25,8 @@ from .netcdf_read import load_netcdf, open_variable
 from .netcdf_write import save_netcdf
 from .npy import load_npy, open_npy, save_npy
 from .npz import load_npz, open_member, save_npz
+from .zarr_read import load_zarr, open_zarr
+from .zarr_write import save_zarr
 
 GROUP = "ht_io.formats"
 
@@ -67,6 +69,7 @@ FORMATS: dict[str, Format] = {
     ".csv": Format("CSV", load_csv, save_csv),
     ".npy": Format("NPY", load_npy, save_npy, _open_npy),
     ".npz": Format("NPZ", load_npz, save_npz, _named(open_member)),
+    ".zarr": Format("Zarr", load_zarr, save_zarr, open_zarr),
 }
 
 

@@ -8,6 +8,7 @@ format.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import itertools
 import os
@@ -15,7 +16,9 @@ import re
 import shutil
 import socket
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 _SERIAL = itertools.count()
 _MAX_NAME = 180  # of the final name's bytes that go into the temporary one: file systems allow 255 in all
@@ -29,6 +32,8 @@ def host_id() -> int:
 @dataclass(frozen=True, slots=True)
 class Temporary:
     """The temporary twin of `target`; `token` is (host, process, serial number) of the rank that made it."""
+
+    is_folder: ClassVar[bool] = False
 
     target: str
     token: tuple[int, int, int]
@@ -80,6 +85,67 @@ class Temporary:
             self.remove()
 
 
+@dataclass(frozen=True, slots=True)
+class TemporaryFolder(Temporary):
+    """The same for a directory and all that is in it, whose files are on the storage already."""
+
+    is_folder: ClassVar[bool] = True
+
+    def remove(self) -> None:
+        """Delete the temporary directory, or after `commit` what it replaced, if it is there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def commit(self, must_be_new: bool = False) -> None:
+        """Put the temporary directory in the place of the target, in one step where the system has one for it.
+
+        Raises
+        ------
+        FileExistsError
+            If it `must_be_new` and somebody has made a directory of that name meanwhile.
+        """
+        if os.path.lexists(self.target):
+            if must_be_new:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.target)
+            shutil.copymode(self.target, self.path)
+            exchange(self.path, self.target)
+        else:
+            os.rename(self.path, self.target)
+        sync_path(os.path.dirname(self.target) or ".")
+
+
+def exchange(first: str, second: str) -> None:
+    """Let two directories change their names. Where the system cannot do it in one step, a process that is killed
+    between two leaves `second` under its name with the suffix ``.previous``.
+    """
+    if _RENAME is not None:
+        if _RENAME(_CWD, os.fsencode(first), _CWD, os.fsencode(second), _EXCHANGE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(number, os.strerror(number), second)
+    previous = f"{second}.previous"
+    os.rename(second, previous)
+    try:
+        os.rename(first, second)
+    except OSError:
+        os.rename(previous, second)
+        raise
+    os.rename(previous, first)
+
+
+def _find_rename() -> Callable[..., int] | None:
+    try:
+        found = ctypes.CDLL(None, use_errno=True).renameat2  # Linux
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return found
+
+
+_RENAME = _find_rename()
+_CWD, _EXCHANGE = -100, 2
+
+
 def _stem(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:_MAX_NAME])
 
@@ -91,8 +157,9 @@ def remove_stale(target: str) -> None:
     for entry in os.listdir(folder or "."):
         found = pattern.fullmatch(entry)
         if found and not _is_running(int(found[1])):
+            left = os.path.join(folder, entry)
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, entry))
+                shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)
 
 
 def _is_running(process: int) -> bool:

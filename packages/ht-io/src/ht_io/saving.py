@@ -42,6 +42,7 @@ def save_file(
     needed: int,
     comm: Communicator,
     op: str,
+    kind: type[Temporary] = Temporary,
 ) -> None:
     """Make the file `path` as a whole or not at all. Collective.
 
@@ -58,6 +59,8 @@ def save_file(
         What must be equal on all ranks, as text.
     needed : int
         Bytes that the new data will take, so far as they are known.
+    kind : type
+        `Temporary` for a file, `TemporaryFolder` for a directory of them.
 
     Distribution
     ------------
@@ -71,7 +74,7 @@ def save_file(
     """
     name = os.fsdecode(os.fspath(path))
     target = os.path.realpath(name)
-    temporary, places = _begin(target, mode, create, facts, needed, comm, op)
+    temporary, places = _begin(kind.new(target), mode, create, facts, needed, comm, op)
     try:
         comm.agree(write(temporary.path, places))
         comm.agree(_finish(temporary, mode, op) if comm.rank == 0 else None)
@@ -81,7 +84,7 @@ def save_file(
 
 
 def _begin(
-    target: str,
+    temporary: Temporary,
     mode: str,
     create: Callable[[str, bool], Sequence[int]],
     facts: str,
@@ -91,7 +94,7 @@ def _begin(
 ) -> tuple[Temporary, list[int]]:
     """Let rank 0 make the temporary file; return it and what `create` told."""
     error: Exception | None = None
-    temporary = Temporary.new(target)
+    target, kind = temporary.target, type(temporary)
     mark = zlib.crc32(f"{target} {mode} {facts}".encode("utf-8", "surrogateescape"))
     places = np.zeros(0, dtype=np.int64)
     # Of fixed length, so that ranks that were given different things find that out instead of failing in the message.
@@ -107,7 +110,7 @@ def _begin(
             temporary.remove()
     header = comm.bcast(header, root=0)
     if header[0] == 0 and comm.rank > 0:
-        temporary = Temporary(target, tuple(header[2:5].tolist()))
+        temporary = kind(target, tuple(header[2:5].tolist()))
         if header[1] != mark:
             text = f"{op}: path and arguments must be the same on every rank"
             error = ValueError(f"{text}, got others than rank 0's for {target!r}")
@@ -144,7 +147,9 @@ def _prepare(temporary: Temporary, mode: str, needed: int, op: str) -> bool:
     target = temporary.target
     folder = os.path.dirname(target)
     exists = os.path.lexists(target)
-    if os.path.isdir(target):
+    if temporary.is_folder and exists and not os.path.isdir(target):
+        raise NotADirectoryError(errno.ENOTDIR, f"{op}: path must be a directory, got the file {target!r}")
+    if os.path.isdir(target) and not temporary.is_folder:
         raise IsADirectoryError(errno.EISDIR, f"{op}: path must be a file, got the directory {target!r}")
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{op}: path must be in an existing directory, got {target!r}")
