@@ -9,7 +9,7 @@ import pytest
 from ht_comm import spmd
 from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
-from ht_ml.cluster import KMeans, Spectral
+from ht_ml.cluster import BatchParallelKMeans, KMeans, KMedians, KMedoids, Spectral
 from ht_ml.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
@@ -22,6 +22,9 @@ ESTIMATORS = [
     KMeans(n_clusters=2, init="random", random_state=0, n_init=2),
     KMeans(n_clusters=2, init="batchparallel", random_state=0),
     KMeans(n_clusters=2, init="k-means||", random_state=0),
+    KMedians(n_clusters=2, random_state=0),
+    KMedoids(n_clusters=2, random_state=0),
+    BatchParallelKMeans(n_clusters=2, random_state=0),
     Spectral(n_clusters=2, gamma=0.05, random_state=0),
     StandardScaler(),
     StandardScaler(with_mean=False, copy=False),
@@ -50,7 +53,8 @@ ESTIMATORS = [
 CLASSIFIERS = (GaussianNB, KNeighborsClassifier, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
-    Spectral: ("predict",),
+    **dict.fromkeys((KMedians, KMedoids), ("predict", "transform")),
+    **dict.fromkeys((BatchParallelKMeans, Spectral), ("predict",)),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
     LogisticRegression: ("predict", "predict_proba"),
@@ -60,12 +64,13 @@ METHODS = {
     LocalOutlierFactor: ("score_samples", "predict"),
     **dict.fromkeys((ElasticNet, Lasso, LinearRegression, Ridge), ("predict",)),
 }
+CLUSTERERS = (BatchParallelKMeans, KMeans, KMedians, KMedoids, Spectral)
 STATELESS = (Normalizer,)
 NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
 DECOMPOSITIONS = (PCA, IncrementalPCA, TruncatedSVD)
 WITHOUT_WEIGHTS = (
     *DECOMPOSITIONS,
-    Spectral,
+    *(set(CLUSTERERS) - {KMeans}),
     MinMaxScaler,
     MaxAbsScaler,
     RobustScaler,
@@ -171,7 +176,10 @@ def test_not_fitted(estimator):
     spmd(2, run)
 
 
-@each
+# Batches are the ranks' rows: these say so, and are tested in test_kmedians.py.
+@pytest.mark.parametrize(
+    "estimator", [e for e in ESTIMATORS if not isinstance(e, BatchParallelKMeans)], ids=lambda e: repr(e)[:50]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_answers_do_not_depend_on_ranks_or_layout(estimator, dtype):
     x, y = data(dtype=dtype)
@@ -278,7 +286,7 @@ def test_a_second_fit_forgets_the_first(estimator):
 @each
 def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
     estimator = clone(estimator)
-    if isinstance(estimator, (KMeans, Spectral)):
+    if isinstance(estimator, CLUSTERERS):
         estimator.set_params(n_clusters=1)
     if isinstance(estimator, NEIGHBORS):
         estimator.set_params(n_neighbors=1)

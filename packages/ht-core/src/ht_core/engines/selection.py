@@ -109,13 +109,28 @@ def select(
     *Distribution*: collective. 2 small messages per round, 2 to 4 rounds, and 2 or 3 at the end; each rank
     contributes at most a share of 2 MiB (samples) or 256 KiB (the last elements).
     """
-    tiles = Tiles(view, reduced, k.shape[1], n)
+    return search(Tiles(view, reduced, k.shape[1], n), k, needs_next, n, comm, numbers)
+
+
+def search(
+    tiles: Source,
+    k: torch.Tensor,
+    needs_next: torch.Tensor,
+    n: int,
+    comm: Communicator,
+    numbers: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what :func:`select` does, of the columns (or groups) of any source of elements.
+
+    The source has a `dtype` and ``least_above`` beside what every source has. With `numbers`, its groups may differ in
+    size, and be empty.
+    """
     found = _widest(tiles, k, n)
     if numbers is not None:
         found.upto = numbers[:, None].expand(k.shape)
         found.high = torch.where(found.upto > 0, found.high, found.low)
     source: Source = tiles
-    has_nan = torch.zeros(k.shape[0], dtype=torch.bool, device=view.device)
+    has_nan = torch.zeros(k.shape[0], dtype=torch.bool, device=k.device)
     rounds = 0
     while rounds == 0 or int(torch.where(found.is_open, found.upto - found.below, 0).sum()) > GATHERED:
         bisects = rounds >= PATIENCE
@@ -134,7 +149,7 @@ def select(
     return (*_finish(source, tiles, found, needs_next, comm), has_nan)
 
 
-def _widest(tiles: Tiles, k: torch.Tensor, n: int) -> Search:
+def _widest(tiles: Source, k: torch.Tensor, n: int) -> Search:
     dtype = tiles.dtype
     limits = (
         (-math.inf, math.inf) if dtype.is_floating_point else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)

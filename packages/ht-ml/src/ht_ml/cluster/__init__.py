@@ -1,7 +1,18 @@
 """Clustering."""
 
 from ..metrics.silhouette import silhouette_samples, silhouette_score
+from .batch_parallel import BatchParallelKMeans, BatchParallelKMedians
 from .kmeans import KMeans
+from .kmedians import KMedians, KMedoids
 from .spectral import Spectral
 
-__all__ = ["KMeans", "Spectral", "silhouette_samples", "silhouette_score"]
+__all__ = [
+    "BatchParallelKMeans",
+    "BatchParallelKMedians",
+    "KMeans",
+    "KMedians",
+    "KMedoids",
+    "Spectral",
+    "silhouette_samples",
+    "silhouette_score",
+]

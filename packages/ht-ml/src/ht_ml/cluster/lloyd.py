@@ -1,4 +1,4 @@
-"""Lloyd's algorithm: one allreduce of k (d + 1) + 1 numbers per iteration.
+"""Alternation of assignment and centres, and Lloyd's algorithm: one allreduce of k (d + 1) + 1 numbers per iteration.
 
 Labels come from `assignment` (independent of tile shapes), sums from `exact_sums` (independent of the
 order of addition): the centres, hence the labels, have the same bits for any number of ranks. S. P.
@@ -8,6 +8,7 @@ doi:10.1109/TIT.1982.1056489.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,28 +34,24 @@ class Result:
     n_iter: int
 
 
-class Lloyd:
-    """Run Lloyd iterations on the same rows from several starts, re-using all scratch.
+class Alternation(ABC):
+    """Assign rows to centres and move the centres, in turn.
 
     Parameters
     ----------
     rows : Rows
-    weights : torch.Tensor, shape (local rows,), float64, or None
-    survey : Survey
-        Of the local rows.
-    moments : torch.Tensor, shape (2 d + 1,), float64
-        Merged (weighted) moments of all rows.
     k : int
+
+    Attributes
+    ----------
+    labels : torch.Tensor, shape (local rows,), int64
+        Of the last assignment.
     """
 
-    def __init__(
-        self, rows: Rows, weights: torch.Tensor | None, survey: Survey, moments: torch.Tensor, k: int
-    ) -> None:
-        self.rows, self.weights, self.moments, self.k = rows, weights, moments, k
-        self._assigner = BoundedAssigner(rows.local, k, survey)
-        self._sums = RowSums(rows.local, weights, moments, k)
-        self._merged = torch.empty_like(self._sums.packed)
-        self._global_sums, self._totals, self._changed = unpack(self._merged, k, rows.d)
+    labels: torch.Tensor
+
+    def __init__(self, rows: Rows, k: int) -> None:
+        self.rows, self.k = rows, k
 
     def run(
         self, centres: torch.Tensor, max_iter: int, tol: float, report: Callable[[int], None] | None = None
@@ -71,12 +68,11 @@ class Lloyd:
         report : callable, optional
             Called with the number of finished iterations.
 
-        *Distribution*: one allreduce per iteration; one more at the end unless the labels have settled;
-        one more per iteration that leaves a cluster empty.
+        *Distribution*: what assignment and movement cost per iteration; one assignment more at the end unless the
+        labels have settled; one allgather more per iteration that leaves a cluster empty.
         """
-        self._assigner.restart()
-        self._sums.labels.fill_(-1)
-        centres = self._rounded(centres)
+        self._restart()
+        centres = self._first(centres)
         n_iter, settled = 0, False
         for n_iter in range(1, max_iter + 1):
             changed = self._step(centres)
@@ -85,15 +81,79 @@ class Lloyd:
                 report(n_iter)
             if settled:
                 break
-            moved = self._means(centres)
+            moved = self._moved(centres)
             shift = float((moved - centres).square().sum())
             centres = moved
             if shift <= tol:
                 break
         if not settled:
             self._step(centres)
-        labels = self._sums.labels.clone()
-        return Result(centres, labels, self._inertia(centres, labels), n_iter)
+        labels = self.labels.clone()
+        return Result(centres, labels, self._value(centres, labels), n_iter)
+
+    def _first(self, centres: torch.Tensor) -> torch.Tensor:
+        return self._rounded(centres)
+
+    @abstractmethod
+    def _restart(self) -> None:
+        """Forget centres and labels."""
+
+    @abstractmethod
+    def _step(self, centres: torch.Tensor) -> int:
+        """Assign all rows and return how many labels changed on all ranks."""
+
+    @abstractmethod
+    def _moved(self, centres: torch.Tensor) -> torch.Tensor:
+        """Return the centres of the labels, float64, holding values of the data's dtype."""
+
+    @abstractmethod
+    def _value(self, centres: torch.Tensor, labels: torch.Tensor) -> float:
+        """Return the sum over all rows that the iteration makes small."""
+
+    def _rounded(self, centres: torch.Tensor) -> torch.Tensor:
+        """Round to the data's dtype: the centres that are reported are the ones the labels belong to."""
+        return centres.to(self.rows.local.dtype).to(torch.float64)
+
+    def _farthest(self, distances: torch.Tensor, weights: torch.Tensor | None, m: int) -> np.ndarray:
+        """Return the `m` rows of all ranks that are farthest from their centres, as records; one allgather.
+
+        Equal distances are ordered by the global row index, so that the choice is the same for any number of ranks.
+        """
+        found = farthest(self.rows, distances, self.labels, weights, m)
+        found = self.rows.comm.allgather(found).cpu().numpy()
+        return found[np.lexsort((found[:, 1], -found[:, 0]))[:m]]
+
+
+class Lloyd(Alternation):
+    """Run Lloyd iterations on the same rows from several starts, re-using all scratch.
+
+    Parameters
+    ----------
+    rows : Rows
+    weights : torch.Tensor, shape (local rows,), float64, or None
+    survey : Survey
+        Of the local rows.
+    moments : torch.Tensor, shape (2 d + 1,), float64
+        Merged (weighted) moments of all rows.
+    k : int
+
+    *Distribution*: one allreduce of k (d + 1) + 1 numbers per iteration.
+    """
+
+    def __init__(
+        self, rows: Rows, weights: torch.Tensor | None, survey: Survey, moments: torch.Tensor, k: int
+    ) -> None:
+        super().__init__(rows, k)
+        self.weights, self.moments = weights, moments
+        self._assigner = BoundedAssigner(rows.local, k, survey)
+        self._sums = RowSums(rows.local, weights, moments, k)
+        self._merged = torch.empty_like(self._sums.packed)
+        self._global_sums, self._totals, self._changed = unpack(self._merged, k, rows.d)
+        self.labels = self._sums.labels
+
+    def _restart(self) -> None:
+        self._assigner.restart()
+        self._sums.labels.fill_(-1)
 
     def _step(self, centres: torch.Tensor) -> int:
         """Assign all rows, merge the sums of all ranks and return how many labels changed."""
@@ -102,11 +162,7 @@ class Lloyd:
         self.rows.comm.allreduce(self._sums.packed, out=self._merged)
         return int(self._changed)
 
-    def _rounded(self, centres: torch.Tensor) -> torch.Tensor:
-        """Round to the data's dtype: the centres that are reported are the ones the labels belong to."""
-        return centres.to(self.rows.local.dtype).to(torch.float64)
-
-    def _means(self, centres: torch.Tensor) -> torch.Tensor:
+    def _moved(self, centres: torch.Tensor) -> torch.Tensor:
         sums, totals = self._global_sums.clone(), self._totals.clone()
         empty = (totals <= 0).nonzero().squeeze(1)
         if empty.numel():
@@ -116,17 +172,10 @@ class Lloyd:
         return self._rounded(torch.where(filled, means, centres))
 
     def _reseed(self, centres, empty, sums, totals) -> None:
-        """Move the rows farthest from their centres into the empty clusters (as scikit-learn does); one
-        allgather.
-
-        Equal distances are ordered by the global row index, so that the choice is the same for any number
-        of ranks.
-        """
-        m = empty.numel()
-        found = farthest(self.rows, self._sums.labels, centres, self.weights, m)
-        found = self.rows.comm.allgather(found).cpu().numpy()
-        order = np.lexsort((found[:, 1], -found[:, 0]))[:m]
-        for target, record in zip(empty.tolist(), found[order]):
+        """Move the rows farthest from their centres into the empty clusters (as scikit-learn does)."""
+        parts = [part for _, part in squared_distances(self.rows.local, self.labels, centres)]
+        distances = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=sums.device)
+        for target, record in zip(empty.tolist(), self._farthest(distances, self.weights, empty.numel())):
             distance, _, label, weight = record[:4]
             if distance <= 0.0:  # fewer distinct rows than clusters: the rest keep their centres
                 return
@@ -135,7 +184,7 @@ class Lloyd:
             totals[int(label)] -= weight
             sums[target], totals[target] = weight * row, weight
 
-    def _inertia(self, centres: torch.Tensor, labels: torch.Tensor) -> float:
+    def _value(self, centres: torch.Tensor, labels: torch.Tensor) -> float:
         """Return the sum of squared distances from the merged sums: total minus between plus offset of
         the centres.
 
@@ -167,24 +216,21 @@ def total_inertia(
     return float(rows.comm.allreduce(total, out=total))
 
 
-def farthest(rows: Rows, labels, centres, weights, m: int) -> torch.Tensor:
+def farthest(rows: Rows, distances: torch.Tensor, labels, weights, m: int) -> torch.Tensor:
     """Return this rank's `m` rows farthest from their centres, shape (m, 4 + d), float64.
 
-    Each record holds the squared distance, the global index, the label, the weight and the row; records
-    that are missing, because the rank has fewer rows, have distance -1.
+    Each record holds the distance, the global index, the label, the weight and the row; records that are missing,
+    because the rank has fewer rows, have distance -1.
     """
     local = rows.local
     records = torch.zeros((m, 4 + rows.d), dtype=torch.float64, device=local.device)
     records[:, 0] = -1.0
-    if not local.shape[0]:
-        return records
-    distances = torch.cat([part for _, part in squared_distances(local, labels, centres)])
     if weights is not None:
-        distances[weights <= 0] = -1.0
+        distances = torch.where(weights <= 0, -1.0, distances)
     # A stable sort keeps the lowest index first among equals.
     order = torch.sort(distances, descending=True, stable=True).indices[:m]
     count = order.numel()
-    records[:count, 0] = distances[order]
+    records[:count, 0] = distances[order].to(torch.float64)
     records[:count, 1] = (order + rows.start).to(torch.float64)
     records[:count, 2] = labels[order].to(torch.float64)
     records[:count, 3] = 1.0 if weights is None else weights[order]
