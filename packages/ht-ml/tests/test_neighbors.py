@@ -74,6 +74,37 @@ def test_graph(mode):
             assert split == 0
 
 
+@layouts
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_radius(learned, asked, metric):
+    """Digits are integers: there are rows exactly at the radius, and equal rows."""
+    x, y = digits()[:300], np.concatenate([digits()[300:400], digits()[:5]])
+    radius = 20.0 if metric == "euclidean" else 90.0
+    if metric == "euclidean":
+        radius = float(np.float32(np.sqrt(np.float32(425.0))))
+    for source in (y, None):
+        theirs = neighbors.NearestNeighbors(radius=radius, metric=metric, algorithm="kd_tree").fit(
+            x.astype("float64")
+        )
+        expected = theirs.radius_neighbors_graph(source, radius * (1 + 1e-6), mode="distance")
+        dense = expected.toarray()
+        assert np.isclose(dense, radius, rtol=1e-7).any()
+
+        def run(comm, source=source):
+            model = NearestNeighbors(radius=radius, metric=metric).fit(table(x, comm, learned))
+            rows = None if source is None else table(source, comm, asked)
+            graph = model.radius_neighbors_graph(rows, mode="distance")
+            ones = model.radius_neighbors_graph(rows)
+            return whole(graph.to_dense()), whole(ones.to_dense()), graph.nnz, graph.split
+
+        for p in (1, 2, 4):
+            for distances, ones, nnz, split in spmd(p, run):
+                np.testing.assert_allclose(distances, dense, rtol=1e-6)
+                assert nnz == ones.sum() == expected.nnz > 50
+                kind = learned if source is None else asked
+                assert split == (None if kind == "none" else 0)
+
+
 LABELLED = {
     "cancer": lambda: datasets.load_breast_cancer(return_X_y=True),
     # Noise far below a grey level: scikit-learn takes any of the rows at the same distance.
@@ -226,6 +257,9 @@ REFUSED = {
     ),
     "NearestNeighbors.kneighbors_graph: mode must be connectivity or distance, got 'far'": lambda t: (
         NearestNeighbors().fit(t(X)).kneighbors_graph(mode="far")
+    ),
+    "NearestNeighbors.radius_neighbors_graph: radius must be a number in .0, inf., got -1": lambda t: (
+        NearestNeighbors().fit(t(X)).radius_neighbors_graph(radius=-1)
     ),
     "KNeighborsRegressor.predict: X must be finite, got NaN": lambda t: (
         KNeighborsRegressor()

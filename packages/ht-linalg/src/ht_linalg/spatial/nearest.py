@@ -89,16 +89,26 @@ def cdist_topk(
 
 
 def _check(tables: Tables, k: int, metric: object, exclude_self: bool) -> None:
-    if not callable(metric) and metric not in ("euclidean", "sqeuclidean", "cosine", "manhattan"):
-        raise ValueError(
-            "cdist_topk: metric must be euclidean, sqeuclidean, cosine, manhattan or a function, "
-            f"got {metric!r}; the nearest by rbf are those by euclidean"
-        )
+    require_metric("cdist_topk", metric)
     if exclude_self and not tables.is_same:
         raise ValueError("cdist_topk: exclude_self must be False unless Y is X, got two tables")
     most = tables.Y.shape[0] - bool(exclude_self)
     if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= most:
         raise ValueError(f"cdist_topk: k must be in [1, {most}], got {k!r}")
+
+
+def require_metric(op: str, metric: object) -> None:
+    """Refuse what is neither the name of a distance nor a function.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not callable(metric) and metric not in ("euclidean", "sqeuclidean", "cosine", "manhattan"):
+        raise ValueError(
+            f"{op}: metric must be euclidean, sqeuclidean, cosine, manhattan or a function, "
+            f"got {metric!r}; the nearest by rbf are those by euclidean"
+        )
 
 
 class Nearest:
@@ -150,11 +160,11 @@ def smallest(values: torch.Tensor, indices: torch.Tensor, k: int) -> tuple[torch
     return values[:, :k], indices.gather(1, by_index).gather(1, order)[:, :k]
 
 
-class _Sieve:
+class Sieve:
     """Tiles of lower bounds of distances, and the distances of single pairs."""
 
     def __init__(self, metric: object, x: torch.Tensor) -> None:
-        self.is_angle = metric == "cosine"
+        self._metric, self.is_angle = metric, metric == "cosine"
         if self.is_angle:
             x = directions(x, 0)
         self.is_square = metric in ("euclidean", "sqeuclidean", "cosine")
@@ -185,23 +195,35 @@ class _Sieve:
             return pair_squares(x, y, i, j).to(tile.dtype)
         return tile[i, j]
 
+    def finish(self, values: torch.Tensor) -> torch.Tensor:
+        """Make distances of what `exact` returns, in place."""
+        if self._metric == "euclidean":
+            values.sqrt_()
+        elif self.is_angle:
+            values.mul_(0.5).clamp_(max=2)
+        return values
+
+    def bound_of(self, distance: float) -> float:
+        """Return a value in a tile, without its error, that is not below that of a distance."""
+        if self.is_square:
+            wide = distance * (1 + 4 * torch.finfo(self.bound.x.dtype).eps)  # distances are rounded
+            return wide * wide if self._metric == "euclidean" else 2 * wide if self.is_angle else wide
+        return distance
+
 
 def find_nearest(tables: Tables, k: int, metric: object, exclude_self: bool) -> Nearest:
     """Return the nearest of this rank's rows of X; of its rows of Y only where X is shared. A ring or no message."""
     best = Nearest(tables.x.shape[0], k, tables.x)
-    sieve = _Sieve(metric, tables.x)
+    sieve = Sieve(metric, tables.x)
     for start, block in tables.blocks():
         if tables.x.shape[0] and block.shape[0]:
             sieve.face(block)
             _search(sieve, best, start, block.shape[0], start - tables.first if exclude_self else None)
-    if metric == "euclidean":
-        best.values.sqrt_()
-    elif metric == "cosine":
-        best.values.mul_(0.5).clamp_(max=2)
+    sieve.finish(best.values)
     return best
 
 
-def _search(sieve: _Sieve, best: Nearest, start: int, m: int, shift: int | None) -> None:
+def _search(sieve: Sieve, best: Nearest, start: int, m: int, shift: int | None) -> None:
     """Let the rows of X meet a block of m rows of Y; pairs with ``i == j + shift`` do not count."""
     height, width = tile_shape(best.values)
     k = best.values.shape[1]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
+
+import torch
+from ht_linalg.sparse import DCSR_matrix
+from ht_linalg.spatial import cdist_within
 
 from ..rows import as_rows
 from .search import NeighborSearch, require_near_zero
@@ -15,6 +20,8 @@ class NearestNeighbors(NeighborSearch):
     ----------
     n_neighbors : int
         How many rows a search returns by default.
+    radius : float
+        Up to which distance `radius_neighbors_graph` searches by default.
     metric : {"euclidean", "minkowski", "l2", "sqeuclidean", "manhattan", "l1", "cityblock", "cosine"} or function
         "minkowski" is "euclidean". A function takes tensors of shapes (a, d) and (b, d) and returns distances of
         shape (a, b).
@@ -39,8 +46,9 @@ class NearestNeighbors(NeighborSearch):
     [[2, 1], [3, 2]]
     """
 
-    def __init__(self, n_neighbors: int = 5, *, metric: Any = "euclidean") -> None:
+    def __init__(self, n_neighbors: int = 5, radius: float = 1.0, *, metric: Any = "euclidean") -> None:
         self.n_neighbors = n_neighbors
+        self.radius = radius
         self.metric = metric
 
     def fit(self, X: Any, y: Any = None) -> NearestNeighbors:
@@ -70,3 +78,44 @@ class NearestNeighbors(NeighborSearch):
         require_near_zero(op, rows)
         self._keep(rows)
         return self
+
+    def radius_neighbors_graph(
+        self, X: Any = None, radius: float | None = None, mode: str = "connectivity"
+    ) -> DCSR_matrix:
+        """Return a sparse matrix with an entry for each row of `X` and each learned row within a distance of it.
+
+        Parameters
+        ----------
+        X : DNDarray or array_like, shape (q, d), optional
+            By default the learned rows, each without itself.
+        radius : float, optional
+            The distance, by default the parameter; rows exactly so far away count.
+        mode : {"connectivity", "distance"}
+            Entries are 1 or the distances.
+
+        Returns
+        -------
+        DCSR_matrix, shape (q, n)
+            Split as the rows of `X`.
+
+        *Distribution*: rows of `X` spread over ranks: one allreduce of one number (whether they are finite). Then the
+        messages of ``ht_linalg.spatial.cdist_within``: a ring of blocks of learned rows where these are spread, and an
+        allgather of p integers; where only they are, one allgatherv of what was found too. Collective.
+
+        Raises
+        ------
+        ValueError
+            If `X` does not fit, holds NaN or infinity, `radius` is negative or `mode` is another; on every rank.
+        """
+        op = "NearestNeighbors.radius_neighbors_graph"
+        if mode not in ("connectivity", "distance"):
+            raise ValueError(f"{op}: mode must be connectivity or distance, got {mode!r}")
+        radius = self.radius if radius is None else radius
+        if not isinstance(radius, Real) or not 0 <= radius < float("inf"):
+            raise ValueError(f"{op}: radius must be a number in [0, inf), got {radius!r}")
+        rows = self._queries(op, X)
+        if rows is None:
+            graph = cdist_within(self._fit_X, None, radius, metric=self.effective_metric_, exclude_self=True)
+        else:
+            graph = cdist_within(rows, self._fit_X, radius, metric=self.effective_metric_)
+        return graph if mode == "distance" else graph.with_values(torch.ones_like(graph.ldata))
