@@ -93,8 +93,8 @@ def save_csv(
     >>> ht_io.save_csv(ht_core.arange(4, split=0).reshape((2, 2)) / 3, "thirds.csv", header_lines="a,b")
     >>> print(open("thirds.csv").read().strip())
     a,b
-    0.0,0.33333334
-    0.6666667,1.0
+    0.0,0.3333333333333333
+    0.6666666666666666,1.0
     """
     check_new(mode, _OP)
     if truncate is not True:

@@ -1,0 +1,65 @@
+"""One table over formats, types, splits, uneven and empty shards, p ranks writing and q reading."""
+
+import pytest
+from ht_comm import spmd
+from ht_core import Layout
+from ht_io import checkpoint, load, save
+from io_arrays import distribute, make_counts, make_global, same
+
+#: Name: (file, arguments of the array's name, options of saving, types it refuses).
+FORMATS = {
+    "HDF5": ("x.h5", ("x",), {}, ()),
+    "HDF5, gzip": ("x.h5", ("x",), {"compression": 1, "chunks": (2, 2)}, ()),
+    "NetCDF-4": ("x.nc", ("x",), {}, ("complex64", "bfloat16", "float16")),
+    "classic NetCDF": (
+        "x.nc",
+        ("x",),
+        {"format": "NETCDF3_64BIT_DATA"},
+        ("complex64", "bfloat16", "float16"),
+    ),
+    "npy": ("x.npy", (), {}, ("bfloat16",)),
+    "npy, Fortran": ("x.npy", (), {"order": "F"}, ("bfloat16",)),
+    "npz": ("x.npz", ("x",), {}, ("bfloat16",)),
+    "CSV": ("x.csv", (), {}, ()),
+    "Zarr": ("x.zarr", (), {"chunks": (2, 3)}, ("bfloat16",)),
+    "Zarr, sharded": ("x.zarr", (), {"chunks": (1, 3), "shards": (2, 3)}, ("bfloat16",)),
+    "checkpoint": ("x.h5", (), {}, ()),
+}
+DTYPES = ["bool", "uint8", "int64", "uint64", "float16", "bfloat16", "float32", "float64", "complex64"]
+
+
+def write(comm, folder, form, values, split):
+    """Save uneven parts, some of them empty."""
+    file, name, options, _ = FORMATS[form]
+    counts = None if split is None else make_counts(values.shape[split], comm.size, seed=9)
+    x = distribute(values, comm, split, counts)
+    if form == "checkpoint":
+        checkpoint.save(folder / file, x)
+    else:
+        save(x, folder / file, *name, **options)
+
+
+def read(comm, folder, form, values):
+    """Load with every split and compare this rank's part."""
+    file, name, _, _ = FORMATS[form]
+    dtype = str(values.dtype).removeprefix("torch.")
+    for split in (None, 0, 1):
+        if form == "checkpoint":
+            x = checkpoint.load(folder / file, split=split)
+        else:
+            x = load(folder / file, *name, split=split, **({"dtype": dtype} if form == "CSV" else {}))
+        assert x.layout is Layout.even(tuple(values.shape), split, comm.size)
+        assert same(x.larray, values[x.layout.slices(comm.rank)].contiguous())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_round_trip(tmp_path, form, dtype):
+    if dtype in FORMATS[form][3]:
+        with pytest.raises((TypeError, ValueError), match="dtype"):
+            spmd(1, write, tmp_path, form, make_global((5, 3), dtype), None)
+        return
+    values = make_global((5, 3), dtype)
+    for p, q, split in ((1, 3, None), (2, 1, 0), (4, 2, 1), (3, 7, 0)):
+        spmd(p, write, tmp_path, form, values, split)
+        spmd(q, read, tmp_path, form, values)
