@@ -235,6 +235,66 @@ def outlier_factors_sklearn(env: Env) -> Run:
     return lambda: _reference("neighbors", "LocalOutlierFactor")(n_neighbors=20, n_jobs=2).fit(x)
 
 
+# ------------------------------------------------------------------------------ scalers, models, decomposition
+
+
+@cache
+def targets(kind: str) -> np.ndarray:
+    """Five classes by the clusters of `points`, two by its first feature, or a number per row of `regression`."""
+    if kind == "number":
+        return regression(LASSO)[1]
+    x = points(SMALL)
+    if kind == "two":
+        noise = np.random.default_rng(4).standard_normal(len(x))
+        return (x[:, 0] - x[:, 1] + noise > 0).astype(np.int64)
+    return np.digitize(x[:, 0], [-1.5, -0.5, 0.5, 1.5])
+
+
+def fitted(module: str, name: str, y: str | None = None, **parameters):
+    """`fit` of an estimator that every library has under the same name, to `points` or (numbers) to `regression`."""
+
+    def setup(env: Env) -> Run:
+        x = regression(LASSO)[0] if y == "number" else points(SMALL)
+        arrays = [x] if y is None else [x, targets(y)]
+        arrays = [env.lib.array(values, split=0) for values in arrays]
+        model = getattr(getattr(env.lib, module), name)
+        return lambda: model(**parameters).fit(*arrays)
+
+    return setup
+
+
+def fitted_sklearn(module: str, name: str, y: str | None = None, **parameters):
+    def setup(env: Env) -> Run:
+        x = regression(LASSO)[0] if y == "number" else points(SMALL)
+        arrays = [x] if y is None else [x, targets(y)]
+        return lambda: _reference(module, name)(**parameters).fit(*arrays)
+
+    return setup
+
+
+def fit_case(module: str, name: str, y: str | None = None, heat: bool = False, **parameters) -> Case:
+    """Return a case for `fit` with the same parameters everywhere."""
+    setup = fitted(module, name, y, **parameters)
+    return Case(
+        f"{name}.fit",
+        _text(LASSO if y == "number" else SMALL[:2]),
+        peers={"scikit-learn": fitted_sklearn(module, name, y, **parameters)},
+        heat_target=1 if heat else None,
+        peer_target=1,
+        **({"spmd": setup} if heat else {"ours": setup}),
+    )
+
+
+def incremental(env: Env) -> Run:
+    x = env.lib.array(regression(LASSO)[0], split=0)
+    return lambda: env.lib.decomposition.IncrementalPCA(20, batch_size=5000).fit(x)
+
+
+def incremental_sklearn(env: Env) -> Run:
+    x = regression(LASSO)[0]
+    return lambda: _reference("decomposition", "IncrementalPCA")(20, batch_size=5000).fit(x)
+
+
 def _text(shape) -> str:
     return f"{shape[0]:,} x {shape[1]}" + (f", k = {shape[2]}" if len(shape) == 3 else "")
 
@@ -341,6 +401,19 @@ CASES = [
         _text(SMALL[:2]),
         spmd=scaler_fit,
         peers={"scikit-learn": scaler_fit_sklearn},
+        peer_target=1,
+    ),
+    fit_case("preprocessing", "MinMaxScaler", heat=True),
+    fit_case("preprocessing", "RobustScaler", heat=True),
+    fit_case("naive_bayes", "GaussianNB", "five", heat=True),
+    fit_case("linear_model", "Ridge", "number"),
+    fit_case("linear_model", "LogisticRegression", "two", max_iter=30, tol=1e-4),
+    fit_case("decomposition", "TruncatedSVD", n_components=10, random_state=0),
+    Case(
+        "IncrementalPCA.fit, 20 components, blocks of 5000",
+        _text(LASSO),
+        ours=incremental,
+        peers={"scikit-learn": incremental_sklearn},
         peer_target=1,
     ),
 ]

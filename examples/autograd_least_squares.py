@@ -44,7 +44,7 @@ y = model(t, ht.array(TRUTH)) + noise
 slope = ht.value_and_grad(loss)
 p = ht.array([1.0, 0.0, 1.7, 0.1], dtype=ht.float64)
 moved, scale, losses = ht.zeros_like(p), ht.zeros_like(p), []
-for step in range(1, 101):  # Adam
+for step in range(1, 61):  # Adam
     value, gradient = slope(p, t, y)
     moved = 0.8 * moved + 0.2 * gradient
     scale = 0.95 * scale + 0.05 * gradient**2

@@ -54,9 +54,25 @@ def autograd_least_squares(found, folder):
     assert is_picture(folder / "autograd_least_squares.png")
 
 
+def spectral_clustering(found, folder):
+    """Clusters on the graph are closer to the digits than those of plain k-means; no eigenvalue is negative."""
+    (rand, v), (plain_rand, plain_v) = found["scores"]["spectral"], found["scores"]["k-means"]
+    assert rand > max(0.7, plain_rand)
+    assert v > max(0.8, plain_v)
+    assert (found["eigenvalues"] >= 0.0).all()
+    assert is_picture(folder / "spectral_clustering.png")
+
+
 CHECKS = {
     check.__name__: check
-    for check in (autograd_least_squares, dmd_forecast, earth_observation, earth_system, image_clustering)
+    for check in (
+        autograd_least_squares,
+        dmd_forecast,
+        earth_observation,
+        earth_system,
+        image_clustering,
+        spectral_clustering,
+    )
 }
 
 
