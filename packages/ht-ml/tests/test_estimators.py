@@ -9,7 +9,7 @@ import pytest
 from ht_comm import spmd
 from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
-from ht_ml.cluster import BatchParallelKMeans, KMeans, KMedians, KMedoids, Spectral
+from ht_ml.cluster import BatchParallelKMeans, KMeans, KMedians, KMedoids, MiniBatchKMeans, Spectral
 from ht_ml.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
@@ -22,6 +22,7 @@ ESTIMATORS = [
     KMeans(n_clusters=2, init="random", random_state=0, n_init=2),
     KMeans(n_clusters=2, init="batchparallel", random_state=0),
     KMeans(n_clusters=2, init="k-means||", random_state=0),
+    MiniBatchKMeans(n_clusters=2, batch_size=30, random_state=0),
     KMedians(n_clusters=2, random_state=0),
     KMedoids(n_clusters=2, random_state=0),
     BatchParallelKMeans(n_clusters=2, random_state=0),
@@ -53,7 +54,7 @@ ESTIMATORS = [
 CLASSIFIERS = (GaussianNB, KNeighborsClassifier, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
-    **dict.fromkeys((KMedians, KMedoids), ("predict", "transform")),
+    **dict.fromkeys((KMedians, KMedoids, MiniBatchKMeans), ("predict", "transform")),
     **dict.fromkeys((BatchParallelKMeans, Spectral), ("predict",)),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
@@ -64,13 +65,13 @@ METHODS = {
     LocalOutlierFactor: ("score_samples", "predict"),
     **dict.fromkeys((ElasticNet, Lasso, LinearRegression, Ridge), ("predict",)),
 }
-CLUSTERERS = (BatchParallelKMeans, KMeans, KMedians, KMedoids, Spectral)
+CLUSTERERS = (BatchParallelKMeans, KMeans, KMedians, KMedoids, MiniBatchKMeans, Spectral)
 STATELESS = (Normalizer,)
 NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
 DECOMPOSITIONS = (PCA, IncrementalPCA, TruncatedSVD)
 WITHOUT_WEIGHTS = (
     *DECOMPOSITIONS,
-    *(set(CLUSTERERS) - {KMeans}),
+    *(set(CLUSTERERS) - {KMeans, MiniBatchKMeans}),
     MinMaxScaler,
     MaxAbsScaler,
     RobustScaler,

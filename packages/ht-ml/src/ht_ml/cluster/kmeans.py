@@ -95,7 +95,7 @@ class KMeans(CentreClusterer):
             If a parameter is out of range, there are fewer rows than clusters, or `X` holds NaN or
             infinity; the same on every rank.
         """
-        return self._learn("KMeans.fit", X, sample_weight)
+        return self._learn(f"{type(self).__name__}.fit", X, sample_weight)
 
     def _alternation(self, rows, weights, seen, moments, k) -> Lloyd:
         return Lloyd(rows, weights, seen, moments, k)
@@ -111,12 +111,12 @@ class KMeans(CentreClusterer):
             If the number of features differs, or a row of this rank holds NaN or infinity. As nothing is
             sent, the other ranks cannot know of the latter: uncaught, it ends the job.
         """
-        rows = self._rows("KMeans.predict", X)
+        rows = self._rows(f"{type(self).__name__}.predict", X)
         centres = self._centres(rows)
         assigner = Assigner(rows.local, centres.shape[0])
         labels = assigner.assign(centres)
         if not assigner.is_finite:
-            refuse_nonfinite("KMeans.predict")
+            refuse_nonfinite(f"{type(self).__name__}.predict")
         return rows.column(labels)
 
     def transform(self, X: Any) -> DNDarray:
@@ -125,7 +125,7 @@ class KMeans(CentreClusterer):
 
         *Distribution*: split 0 or None: no message. Split 1 is brought to split 0 first.
         """
-        rows = self._rows("KMeans.transform", X)
+        rows = self._rows(f"{type(self).__name__}.transform", X)
         centres = self._centres(rows)
         shift = centres.mean(0)
         offsets = centres - shift
@@ -143,7 +143,7 @@ class KMeans(CentreClusterer):
 
         *Distribution*: one allreduce of one number.
         """
-        op = "KMeans.score"
+        op = f"{type(self).__name__}.score"
         rows = self._rows(op, X)
         weights = as_weights(op, sample_weight, rows)
         centres = self._centres(rows)
