@@ -357,6 +357,24 @@ def test_state_loads_without_the_wrapper_and_on_other_ranks(tmp_path):
     spmd(2, read)
 
 
+def test_an_unwrapped_module_sends_nothing():
+    def run(comm):
+        x, y = data()
+        part = cuts(comm.size)[comm.rank]
+        model = DataParallel(model_of(0), comm)
+        with comm.trace() as sent:
+            cross_entropy(model.unwrap()(x[part]), y[part]).backward()
+        assert sent.calls == 0
+        again = DataParallel(model.module, comm)
+        again.zero_grad()
+        with comm.trace() as sent:
+            cross_entropy(again(x[part]), y[part]).backward()
+        assert sent.calls == len(again.buckets)
+        assert_equal(grads(again.module), grads(whole_batch()))
+
+    spmd(2, run)
+
+
 def test_a_module_called_without_the_wrapper_counts_as_one():
     def run(comm):
         x, y = data()

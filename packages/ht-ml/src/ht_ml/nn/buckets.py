@@ -49,6 +49,7 @@ class Bucket:
         self.missing = len(self.parameters)
         self.request: Request | None = None
 
+    @torch.no_grad()
     def start(self, comm: Communicator, weight: float, is_mean: bool) -> None:
         """Start the sum over the ranks of the gradients, times `weight` for a mean; weight 0 adds zeros in any case."""
         factor = weight if is_mean else 1.0
@@ -72,6 +73,7 @@ class Bucket:
         self.tail.copy_(torch.tensor([*flags, weight], dtype=self.flat.dtype))
         self.request = comm.iallreduce(self.flat, out=self.flat)
 
+    @torch.no_grad()
     def finish(self, is_mean: bool) -> float:
         """Wait for the sum, write the gradients (and buffers) of all ranks; return the sum of the weights."""
         self.request.wait()
@@ -99,7 +101,6 @@ class Bucket:
         else:
             real.copy_(view.view(real.shape) / divisor)
 
-    @torch.no_grad()
     def _write_buffer(self, number: int, buffer: torch.Tensor, view: torch.Tensor, total: float) -> None:
         seen, mean = self._seen[number], view / total
         if seen is None:

@@ -100,9 +100,11 @@ class DataParallel(torch.nn.Module):
         broadcast_tensors([*module.parameters(), *module.buffers()], self.comm)
         trained = [p for p in module.parameters() if p.requires_grad]
         self.buckets = plan_buckets(trained, list(module.buffers()) if sync_buffers else [], bucket_mb * MEBI)
-        for number, bucket in enumerate(self.buckets):
-            for p in bucket.parameters:
-                p.register_post_accumulate_grad_hook(partial(self._ready, number))
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(partial(self._ready, number))
+            for number, bucket in enumerate(self.buckets)
+            for p in bucket.parameters
+        ]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the module returns; count its samples once backward gets there. No message."""
@@ -172,6 +174,13 @@ class DataParallel(torch.nn.Module):
             The number of samples behind the gradients, over all ranks.
         """
         return self._finish()
+
+    def unwrap(self) -> torch.nn.Module:
+        """Return the module, trained by this rank alone from now on. No message."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._is_syncing = [], False
+        return self.module
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state of the module itself: it loads without this wrapper, and on any number of ranks."""

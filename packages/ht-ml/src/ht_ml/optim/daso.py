@@ -63,6 +63,9 @@ class DASO(LocalOptimizer):
     `downcast_type` per batch; while cycling, one in `global_skip` batches, which overlaps with `wait` batches. Only
     one rank per node sends them. All ranks must make the same number of steps.
 
+    Heat's `sending_chunk_size`, `use_mpi_groups`, `local_skip_factor` and `verbose` have no counterpart: vectors
+    are sent whole, and nodes synchronise within themselves at every batch.
+
     With S batches between sending and mixing, and P nodes, parameters x of a rank and x_i of the nodes when
     they were sent, the new parameters are ``(2 S x + sum_i x_i) / (2 S + P)``.
 
@@ -127,6 +130,7 @@ class DASO(LocalOptimizer):
         self._exchange = GlobalExchange(self._groups, downcast_type)
         self._scaler: Any = None
         self._module: torch.nn.Module | None = None
+        self._model: DataParallel | None = None
         self._since = 0  # batches since the last message was started
 
     @property
@@ -159,8 +163,10 @@ class DASO(LocalOptimizer):
         *Distribution*: collective; one broadcast per dtype over all ranks.
         """
         broadcast_tensors([*module.parameters(), *module.buffers()], self.comm)
+        if self._model is not None:
+            self._model.unwrap()
         self._module = module
-        model = DataParallel(module, self._groups.node, self.local_optimizer, **options)
+        self._model = model = DataParallel(module, self._groups.node, self.local_optimizer, **options)
         self._trained = [p for p in module.parameters() if p.requires_grad]
         self._mixed = [*self._trained, *(b for b in module.buffers() if b.is_floating_point())]
         self._remember()
