@@ -54,6 +54,15 @@ def autograd_least_squares(found, folder):
     assert is_picture(folder / "autograd_least_squares.png")
 
 
+def patch_clustering(found, folder):
+    """One cluster leaves the whole variance; the values fall, steeply at first."""
+    values = found["values"]
+    assert abs(values[0] / found["X"].size - 1.0) < 1e-3
+    assert values == sorted(values, reverse=True)
+    assert values[1] < 0.5 * values[0]
+    assert is_picture(folder / "patch_clustering.png")
+
+
 def spectral_clustering(found, folder):
     """Clusters on the graph are closer to the digits than those of plain k-means; no eigenvalue is negative."""
     (rand, v), (plain_rand, plain_v) = found["scores"]["spectral"], found["scores"]["k-means"]
@@ -71,6 +80,7 @@ CHECKS = {
         earth_observation,
         earth_system,
         image_clustering,
+        patch_clustering,
         spectral_clustering,
     )
 }
