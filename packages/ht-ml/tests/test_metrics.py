@@ -283,3 +283,14 @@ def test_float32_rows_are_summed_in_float64():
     found = spmd(2, lambda comm: whole(ours.silhouette_samples(table(x, comm), table(TRUE, comm))))[0]
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, theirs.silhouette_samples(x.astype(np.float64), TRUE), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["confusion_matrix", "accuracy_score", "adjusted_rand_score"])
+def test_labels_may_be_bool(name):
+    true, pred = TRUE > 2, PRED > 2
+
+    def run(comm):
+        found = getattr(ours, name)(table(true, comm), table(pred, comm))
+        return whole(found) if isinstance(found, ht.DNDarray) else found
+
+    np.testing.assert_allclose(spmd(3, run)[0], getattr(theirs, name)(true, pred), rtol=1e-12)

@@ -95,9 +95,14 @@ def test_labels_of_any_dtype(dtype):
 
     def run(comm):
         model = GaussianNB().fit(table(x, comm), table(y, comm))
+        parts = GaussianNB().partial_fit(table(x, comm), table(y, comm), classes=np.unique(y))
+        np.testing.assert_array_equal(
+            whole(parts.predict(table(x, comm))), whole(model.predict(table(x, comm)))
+        )
         return whole(model.classes_), whole(model.predict(table(x, comm)))
 
     classes, labels = spmd(3, run)[0]
+    assert classes.dtype == labels.dtype == y.dtype
     np.testing.assert_array_equal(classes, np.unique(y))
     np.testing.assert_array_equal(labels, Reference().fit(x, y).predict(x))
 

@@ -54,10 +54,16 @@ def as_labels(op: str, y: Any, rows: Rows, *, argument: str = "y") -> Labels:
         If a label is NaN; the same on every rank.
     """
     local = label_column(op, y, rows, argument=argument)
-    found = unique(DNDarray(local, rows.layout, rows.home)).resplit(None).larray
+    plain = without_bool(local)
+    found = unique(DNDarray(plain, rows.layout, rows.home)).resplit(None).larray
     if found.is_floating_point() and bool(found.isnan().any()):
         raise ValueError(f"{op}: {argument} must hold a label for every row, got NaN; drop these rows")
-    return Labels(found, torch.searchsorted(found.to(local.device), local))
+    return Labels(found.to(local.dtype), torch.searchsorted(found.to(plain.device), plain))
+
+
+def without_bool(labels: torch.Tensor) -> torch.Tensor:
+    """Return labels as numbers that torch can search."""
+    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
 
 
 def rows_of_labels(op: str, argument: str, *columns: Any) -> Rows:
@@ -78,7 +84,7 @@ def rows_of_labels(op: str, argument: str, *columns: Any) -> Rows:
 
 
 def label_column(op: str, y: Any, rows: Rows, *, argument: str = "y") -> torch.Tensor:
-    """Return the labels of the local rows, of their own dtype (bool as uint8); see `as_labels`."""
+    """Return the labels of the local rows, of their own dtype; see `as_labels`."""
     if not isinstance(y, DNDarray):
         y = array(y, comm=rows.home)
     if y.shape not in ((rows.n,), (rows.n, 1)):
@@ -87,5 +93,4 @@ def label_column(op: str, y: Any, rows: Rows, *, argument: str = "y") -> torch.T
         )
     if y.larray.is_complex():
         raise DTypeError(f"{op}: {argument} must be real labels, got {y.dtype}")
-    local = aligned(op, argument, y, rows)
-    return local.view(torch.uint8) if local.dtype == torch.bool else local
+    return aligned(op, argument, y, rows)

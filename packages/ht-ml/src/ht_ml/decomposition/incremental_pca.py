@@ -140,7 +140,8 @@ class IncrementalPCA(Components):
         return self
 
     def _update(self, op: str, rows: Rows) -> None:
-        kept: Spectrum | None = getattr(self, "_kept", None)
+        kept = getattr(self, "_kept", None)
+        kept = None if kept is None else Spectrum(*kept)
         if kept is None:
             count = min(rows.n, rows.d) if self.n_components is None else int(self.n_components)
         else:
@@ -152,7 +153,7 @@ class IncrementalPCA(Components):
         moments = found.moments if kept is None else merge_moments(kept.moments, found.moments)
         found = Spectrum(found.squares[:count].copy(), found.vectors[:count].copy(), moments)
         self._learn(rows, found, count)
-        self._kept = found
+        self._kept = (found.squares, found.vectors, found.moments)  # arrays alone, which checkpoints hold
         n = float(moments[0])
         variance = (moments[rows.d + 1 :] / n).to(device=rows.local.device, dtype=rows.local.dtype)
         self.var_: DNDarray = rows.replicated(variance)

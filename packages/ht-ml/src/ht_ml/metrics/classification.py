@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from ht_core import DNDarray
 
-from ..labels import as_labels, rows_of_labels
+from ..labels import as_labels, rows_of_labels, without_bool
 from ..rows import as_weights
 from ..scores import accuracy
 from .contingency import counted
@@ -100,11 +100,12 @@ def confusion_matrix(
     weights = as_weights(op, sample_weight, rows)
     true = as_labels(op, y_true, rows, argument="y_true")
     pred = as_labels(op, y_pred, rows, argument="y_pred")
-    classes = torch.unique(torch.cat([true.classes, pred.classes])) if given is None else given
-    if not bool(torch.isin(true.classes, classes).any()):
+    true_classes, pred_classes = without_bool(true.classes), without_bool(pred.classes)
+    classes = torch.unique(torch.cat([true_classes, pred_classes])) if given is None else without_bool(given)
+    if not bool(torch.isin(true_classes, classes).any()):
         raise ValueError(f"{op}: labels must hold a label of y_true, got {classes.tolist()}")
     k = len(classes)
-    i, j = (_places(part.classes, classes)[part.codes] for part in (true, pred))
+    i, j = _places(true_classes, classes)[true.codes], _places(pred_classes, classes)[pred.codes]
     # What is not among the classes is counted in a row and a column more, which are cut off.
     counts = counted(rows, i, k + 1, j, k + 1, weights)[:k, :k].clone()
     if normalize is not None:

@@ -9,7 +9,7 @@ import torch
 from ht_core import DNDarray
 
 from ..base import BaseEstimator, ClassifierMixin, check_is_fitted
-from ..labels import Labels, as_labels
+from ..labels import Labels, as_labels, without_bool
 from ..moments import class_moments, merge_classes, require_usable
 from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
@@ -105,7 +105,8 @@ class GaussianNB(ClassifierMixin, BaseEstimator):
         rows = as_rows(op, X, n_features=None if seen is None else self.n_features_in_)
         known = self._known_classes(op, classes, seen is not None)
         found = as_labels(op, y, rows)
-        where = torch.searchsorted(known, found.classes.to(known.dtype)).clamp_(max=len(known) - 1)
+        sought = without_bool(found.classes.to(known.dtype))
+        where = torch.searchsorted(without_bool(known), sought).clamp_(max=len(known) - 1)
         strange = found.classes[known[where] != found.classes]
         if len(strange):
             raise ValueError(f"{op}: y must hold labels among {known.tolist()}, got {strange.tolist()}")
