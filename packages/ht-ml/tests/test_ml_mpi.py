@@ -5,13 +5,15 @@ import pytest
 from ht_comm import SerialComm, use_comm
 from ht_core.testing import whole
 from ht_ml import PCA, KMeans, Lasso, StandardScaler
+from ht_ml.cluster import BatchParallelKMeans, KMedoids, MiniBatchKMeans, Spectral
+from ht_ml.metrics import adjusted_rand_score, silhouette_score
 from ht_ml.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from ml_tables import diabetes, digits, table
 
 pytestmark = pytest.mark.mpi
 
 
-@pytest.mark.parametrize("init", ["random", "k-means++", "batchparallel"])
+@pytest.mark.parametrize("init", ["random", "k-means++", "k-means||", "batchparallel"])
 def test_kmeans(comm, init):
     values = np.tile(digits(), (2, 1))
     x = table(values, comm, "uneven")
@@ -25,6 +27,28 @@ def test_kmeans(comm, init):
     np.testing.assert_array_equal(whole(model.cluster_centers_), whole(alone.cluster_centers_))
     np.testing.assert_array_equal(whole(model.predict(x)), whole(model.labels_))
     assert model.inertia_ == pytest.approx(alone.inertia_, rel=1e-12)
+
+
+def test_other_clusterings(comm):
+    values = digits()[:400]
+    x = table(values, comm, "uneven")
+    for model in (KMedoids(5, random_state=0), MiniBatchKMeans(5, batch_size=100, random_state=0)):
+        labels = model.fit_predict(x)
+        with use_comm(SerialComm()):
+            alone = type(model)(**model.get_params()).fit(values)
+            score = silhouette_score(values, alone.labels_)
+        np.testing.assert_array_equal(whole(labels), whole(alone.labels_))
+        assert silhouette_score(x, labels) == pytest.approx(score, rel=1e-9)
+    for options in ({"gamma": 1e-3}, {"laplacian": "kNN"}):
+        labels = Spectral(5, random_state=0, **options).fit_predict(x)
+        with use_comm(SerialComm()):
+            alone = Spectral(5, random_state=0, **options).fit(values)
+        assert adjusted_rand_score(labels, whole(alone.labels_)) > 0.99
+    model = BatchParallelKMeans(5, random_state=0)
+    with comm.trace() as sent:
+        model.fit(x)
+    assert sent.calls == 3
+    assert model.functional_value_ == pytest.approx(-model._fitted.score(x))
 
 
 def test_scaler_lasso_and_pca(comm):
