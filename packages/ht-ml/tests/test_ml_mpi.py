@@ -89,3 +89,22 @@ def test_nan_is_refused_on_every_rank(comm):
         with pytest.raises(ValueError, match="must be finite"):
             model.fit(table(values, comm), table(np.ones(50), comm))
     comm.barrier()
+
+
+@pytest.mark.mpi(ranks=[1, 2, 4])
+def test_decompositions_and_splits(comm):
+    from ht_ml.decomposition import DMD, IncrementalPCA
+    from ht_ml.model_selection import train_test_split
+    from sklearn.decomposition import IncrementalPCA as Reference
+
+    values = digits("float64")[:400]
+    x = table(values, comm, "uneven")
+    model = IncrementalPCA(5, batch_size=150).fit(x)
+    expected = Reference(5, batch_size=150).fit(values)
+    np.testing.assert_allclose(whole(model.singular_values_), expected.singular_values_, rtol=1e-9)
+    train, test, rows, _ = train_test_split(x, np.arange(400), test_size=0.2, random_state=0)
+    assert train.split == test.split == 0
+    np.testing.assert_array_equal(whole(train), values[whole(rows)])
+    snapshots = np.array([[0.9**k, (-0.5) ** k, 0.9**k - (-0.5) ** k] for k in range(9)]).T
+    forecast = DMD().fit(table(snapshots[:, :6], comm)).predict(snapshots[:, 0], 9)
+    np.testing.assert_allclose(whole(forecast), snapshots, atol=1e-10)
