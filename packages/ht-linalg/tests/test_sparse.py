@@ -6,7 +6,6 @@ import operator
 
 import ht_core as ht
 import ht_linalg as la
-import ht_meta
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -389,8 +388,7 @@ def test_places_outside_are_refused_on_all_ranks():
 
 
 def test_names():
-    assert ht_meta.sparse is sparse
-    a = ht_meta.sparse.sparse_csr_matrix(np.eye(3))
+    a = sparse.sparse_csr_matrix(np.eye(3))
     assert (a.gnnz, a.lnnz, a.ndim, a.balanced, a.is_distributed()) == (3, 3, 2, True, False)
     assert a.larray.to_dense().tolist() == np.eye(3).tolist()
     assert repr(a) == "DCSR_matrix(shape=(3, 3), nnz=3, dtype=float64, split=None)"
