@@ -895,3 +895,39 @@ def test_owners_are_found_on_few_and_on_many_ranks(p):
         np.testing.assert_array_equal(whole(x), expected)
 
     ht_comm.spmd(p, job)
+
+
+def test_keys_that_decrease_behind_the_first_ones(monkeypatch):
+    """The first keys ascend, which a glance at them takes for sorted: rows of a later key belong to a rank before."""
+    monkeypatch.setattr("ht_core.engines.gather._GLANCE", 2)
+    values = np.arange(12.0)
+    keys = [0, 5, 11, 7, 1, 2]
+
+    def run(comm):
+        return whole(ht.array(values, split=0, comm=comm)[keys])
+
+    for p in (2, 3):
+        np.testing.assert_array_equal(ht_comm.spmd(p, run)[0], values[keys])
+
+
+def test_writing_where_the_device_keeps_no_order(monkeypatch):
+    """On a device several writes to one place end in any order: the last value is chosen before; views are copied."""
+    monkeypatch.setattr("ht_core.engines.scatter._write_in_order", lambda *_: False)
+    values = np.arange(12.0)
+    table = np.arange(36.0).reshape(12, 3)
+    keys = np.array([3, 9, 3, 0, 9, 3])
+
+    def run(comm):
+        x = ht.array(values.copy(), split=0, comm=comm)
+        x[keys] = np.arange(6.0) + 100
+        y = ht.array(table.copy(), split=1, comm=comm)
+        y[np.arange(1, 12)] = y[:-1]  # the memory that is written is read as well
+        return whole(x), whole(y)
+
+    expected = values.copy()
+    expected[keys] = np.arange(6.0) + 100
+    shifted = np.concatenate([table[:1], table[:-1]])
+    for p in (1, 2, 3):
+        for x, y in ht_comm.spmd(p, run):
+            np.testing.assert_array_equal(x, expected)
+            np.testing.assert_array_equal(y, shifted)
