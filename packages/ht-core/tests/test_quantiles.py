@@ -278,3 +278,16 @@ def test_median_of_many_rows_over_mpi(comm):
     values = np.random.default_rng(1).standard_normal((20_000, 3)).astype("float32")
     y = ht.median(ht.array(values, split=0, comm=comm), axis=0)
     np.testing.assert_array_equal(y.numpy(), np.median(values, axis=0))
+
+
+@pytest.mark.parametrize("p", [2, 3])
+def test_dealt_columns_with_different_numbers_of_missing_values(p):
+    """Each column has its own places to pick from: those of the columns that were dealt to the rank."""
+    values = np.arange(66.0).reshape(11, 6)
+    for column in range(6):
+        values[: 2 * column, column] = np.nan
+
+    def run(comm):
+        return whole(ht.nanquantile(ht.array(values, split=0, comm=comm), [0.25, 0.5], axis=0))
+
+    np.testing.assert_array_equal(spmd(p, run)[0], np.nanquantile(values, [0.25, 0.5], axis=0))
