@@ -17,6 +17,8 @@ GOOD = """
     @pytest.mark.mpi
     def test_size(comm, request):
         assert f"np{comm.size}]" in request.node.name
+        # A rank collects what its group runs, and nothing else.
+        assert all(item.name.endswith(f"np{comm.size}]") for item in request.session.items)
 
     @pytest.mark.mpi(ranks=[2, 3])
     @pytest.mark.parametrize("word", ["a", "b"])

@@ -14,7 +14,7 @@ import pytest
 from _pytest.reports import TestReport
 
 from .pytest_group import Group, GroupError, find_launcher, is_inside_launcher, is_picklable
-from .pytest_items import item_ranks
+from .pytest_items import function_id, item_ranks
 from .pytest_verdict import kind_of, merge
 
 # Options that are the driver's alone, with the value the workers get.
@@ -61,7 +61,6 @@ class Driver:
         self.starts = 0
         self.broken = {}  # ranks -> text: a group that cannot start is not tried again for every test
         self.items = items
-        self.files = sorted({str(item.path) for item in items})
         if is_inside_launcher():
             raise pytest.UsageError(
                 "pytest was started by mpiexec: start it alone, it starts the ranks of mpi tests"
@@ -157,7 +156,7 @@ class Driver:
         if self.group is None:
             self.starts += 1
             directory = self.base_directory() / f"group{self.starts}-np{ranks}"
-            self.group = Group(self.launcher, ranks, self.worker_setup(), directory)
+            self.group = Group(self.launcher, ranks, self.worker_setup(ranks), directory)
         return self.group
 
     def base_directory(self):
@@ -169,8 +168,11 @@ class Driver:
             )
         return self.directory
 
-    def worker_setup(self):
-        """Return what a worker needs to collect the same tests: this run's options, paths and files."""
+    def worker_setup(self, ranks):
+        """Return what a worker needs to collect the same tests: this run's options, paths, files and functions.
+
+        Only those of its number of ranks: every rank imports and collects them at each start of a group.
+        """
         config = self.config
         option = {name: value for name, value in vars(config.option).items() if is_picklable(value)}
         option.update({name: value for name, value in DRIVER_OPTIONS.items() if name in option})
@@ -187,7 +189,14 @@ class Driver:
             option["hypothesis_seed"] = "0"  # the ranks must draw the same examples
         blocked = ["no:terminal", "no:pytest_cov", "no:ht_comm_mpi_driver"]
         option["plugins"] = [*(option.get("plugins") or []), *blocked]
-        return {"option": option, "args": self.files, "path": list(sys.path), "uid": secrets.token_hex(8)}
+        own = [item for item in self.items if item_ranks(item) == ranks]
+        return {
+            "option": option,
+            "args": sorted({str(item.path) for item in own}),
+            "functions": {function_id(item.parent, item.originalname) for item in own},
+            "path": list(sys.path),
+            "uid": secrets.token_hex(8),
+        }
 
     def end_group(self):
         """End the living group in order; a group that cannot end is killed and named in a warning."""

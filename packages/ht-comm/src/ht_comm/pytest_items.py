@@ -10,3 +10,8 @@ def item_ranks(item):
     """Return the number of ranks a test item runs on, `None` when it runs in the driver."""
     callspec = getattr(item, "callspec", None)
     return None if callspec is None else callspec.params.get(RANKS)
+
+
+def function_id(collector, name):
+    """Return the name of a test function, without parameters, that is the same in the driver and in the workers."""
+    return f"{collector.nodeid}::{name}"

@@ -68,6 +68,9 @@ def pytest_generate_tests(metafunc):
     if ranks is None:
         text = metafunc.config.getoption("mpi_np")
         ranks = DEFAULT_RANKS if text is None else parse_ranks(text)
+    topology = metafunc.config.stash.get(TOPOLOGY, None)
+    if topology is not None:  # a worker makes the items of its own group only
+        ranks = [n for n in ranks if n == topology["size"]]
     metafunc.fixturenames.append(RANKS)
     metafunc.parametrize(RANKS, ranks, ids=[f"np{n}" for n in ranks], indirect=True)
 

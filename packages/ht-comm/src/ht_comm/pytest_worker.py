@@ -111,10 +111,11 @@ def listen(channel, inbox):
 class Worker:
     """Plugin of the worker's pytest: replaces the run loop and forwards the reports."""
 
-    def __init__(self, channel, inbox, topology, stacks):
+    def __init__(self, channel, inbox, topology, stacks, functions):
         self.channel = channel
         self.inbox = inbox
         self.topology = topology
+        self.functions = functions  # the test functions that the driver may name
         self.stacks = open(stacks, "a")  # noqa: SIM115 - lives as long as the process: faulthandler writes to it
         self.collect_errors = []
         self.current = None
@@ -123,6 +124,15 @@ class Worker:
         """Send stacks to this rank's own file: after a crash, and when the driver asks by a signal."""
         faulthandler.enable(self.stacks, all_threads=True)
         faulthandler.register(signal.SIGUSR1, self.stacks, all_threads=True)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector, name, obj):
+        """Make no items of functions that the driver does not run on this group: they may be thousands."""
+        from ht_comm.pytest_items import function_id
+
+        if collector.istestfunction(obj, name) and function_id(collector, name) not in self.functions:
+            return []
+        return None
 
     def pytest_collectreport(self, report):
         """Keep the text of collection errors for tests that are then missing."""
@@ -193,7 +203,9 @@ def main(address):
 
     config.stash[TOPOLOGY] = topology
     stacks = os.path.join(setup["stacks"], f"rank{rank}.txt")
-    config.pluginmanager.register(Worker(channel, inbox, topology, stacks), "ht_comm_mpi_worker")
+    config.pluginmanager.register(
+        Worker(channel, inbox, topology, stacks, setup["functions"]), "ht_comm_mpi_worker"
+    )
     code = config.hook.pytest_cmdline_main(config=config)
     # Hydra sends this signal to the ranks that end after the first one; the default action would kill them.
     faulthandler.unregister(signal.SIGUSR1)
