@@ -48,8 +48,7 @@ def numpy(name, *args, **kwargs):
 def way(request, monkeypatch):
     """Send small arrays, too, the way of large ones."""
     if request.param == "selected":
-        monkeypatch.setattr(order_statistics, "MANY", 0)
-        monkeypatch.setattr(order_statistics, "DEALT", 0)
+        monkeypatch.setattr(order_statistics, "DEALT", 1 << 40)
         monkeypatch.setattr(order_statistics, "CHUNK", 8)
         monkeypatch.setattr(selection, "GATHERED", 4)
     return request.param
@@ -167,7 +166,7 @@ DATA = {
 @pytest.mark.parametrize("kind", DATA)
 def test_messages_and_bytes_of_long_columns(kind, monkeypatch):
     """At most 20 small messages, whatever the data, and nowhere near its size."""
-    monkeypatch.setattr(order_statistics, "DEALT", 0)
+    monkeypatch.setattr(order_statistics, "DEALT", 1 << 40)
     n, d = 60_000, 4
     rng = np.random.default_rng(3)
     values = np.stack([DATA[kind](rng, n) for _ in range(d)], axis=1)
@@ -207,7 +206,7 @@ def test_columns_of_middling_length_move_once(shape, split):
 
 
 def test_bisection_ends_when_samples_do_not_help(monkeypatch):
-    monkeypatch.setattr(order_statistics, "DEALT", 0)
+    monkeypatch.setattr(order_statistics, "DEALT", 1 << 40)
     monkeypatch.setattr(selection, "PATIENCE", 1)
     monkeypatch.setattr(selection, "GATHERED", 1)
     values = np.random.default_rng(0).standard_normal((3000, 2))

@@ -302,14 +302,14 @@ def _median(op, x, axis, out, keepdims, skips_nan) -> DNDarray:
 
 _DOC = """{summary}
 
-Exact, without sorting or gathering: elements are found by distributed selection.{nan} The gradient goes to the elements
-that a result lies between; equal ones share it evenly.{unweighted}
+Exact, without gathering: elements are found by distributed selection, or each column is sorted by one rank.{nan} The
+gradient goes to the elements that a result lies between; equal ones share it evenly.{unweighted}
 
-*Distribution*: where the split axis is reduced, the result is replicated. Long columns take about 6 to 12 small
+*Distribution*: where the split axis is reduced, the result is replicated. Columns of more than 2^21 elements, or of
+more than about 2^17 if they are fewer than ranks or one element is wanted of each, take about 6 to 12 small
 messages, whatever the number of columns and quantiles: samples of at most 2 MiB in all, counts, and the last 32768
-candidates. Columns of at most 2048 elements, little data (columns on one rank would have at most 131072 elements, or
-524288 if they are four or more), and more than 4096 columns times quantiles are dealt to the ranks in chunks, which
-moves each element once. Where the split axis is not reduced, the split stays and nothing is sent.
+candidates. Others, and more than 4096 columns times quantiles, are dealt to the ranks in chunks, which
+moves each element once, and sorted there. Where the split axis is not reduced, the split stays and nothing is sent.
 Temporary memory: at most 64 MiB, except where several axes that are not neighbours are reduced (a copy).{weighted}
 
 Parameters

@@ -1,6 +1,6 @@
 """Order statistics over axes: which of three ways to take, by the layout and the sizes alone.
 
-* Columns that lie on one rank: partial sorts of chunks of columns that fit 32 MiB.
+* Columns that lie on one rank: sorts of chunks of columns that fit 32 MiB.
 * Long columns over several ranks: distributed selection (:mod:`.selection`), which moves samples only.
 * Short columns over several ranks, or very many: chunks of columns are dealt to the ranks, which moves each element
   once.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from ht_comm import Communicator, self_
 
@@ -19,14 +18,15 @@ from .redistribution import redistribute
 from .selection import select
 from .selection_pass import comparable
 
-#: Elements of a chunk of columns.
-CHUNK = 1 << 22
+#: Elements of a chunk of columns, and of one that is dealt: before, on the way and after, in three copies.
+CHUNK, DEALT_CHUNK = 1 << 22, 1 << 20
+#: Elements of a column that is not dealt, since one rank would have to hold it.
+TALL = 1 << 21
 #: Columns times wanted elements up to which selection pays.
 FEW = 1 << 12
-#: Rows from which selection pays.
-MANY = 1 << 11
-#: Elements of a rank that are dealt faster than their column is searched, and columns that count.
-DEALT, SEARCHED = 1 << 17, 4
+#: What the rounds of a selection cost for each column, and what dealing and sorting costs for each element, in passes
+#: of a selection over one element.
+ROUNDS, DEALT = 1 << 17, 2
 
 
 class Columns:
@@ -87,20 +87,22 @@ class Columns:
             empty = torch.zeros(k.shape, dtype=self.dtype, device=k.device)
             return empty, empty, torch.zeros(0, dtype=torch.bool, device=k.device)
         is_few = k.numel() <= FEW
-        if is_few and self._is_long(is_split):
+        if is_few and self._is_long(is_split, k.shape[1]):
             return select(self.view, self.reduced, k, needs_next, self.n, self.comm, numbers)
-        skips_nan = numbers is not None
-        return self._dealt(k, skips_nan) if is_split else self._local(k, skips_nan)
+        return self._dealt(k) if is_split else self._local(k)
 
-    def _is_long(self, is_split: bool) -> bool:
+    def _is_long(self, is_split: bool, wanted: int) -> bool:
         if not is_split:
             return self.n > CHUNK
-        dealt = self.n * -(-self.m // self.comm.size)
-        return self.n > MANY and dealt > DEALT * min(self.m, SEARCHED)
+        if self.n > TALL:
+            return True
+        passes = wanted * self.n * self.m // self.comm.size
+        return passes + ROUNDS * self.m < DEALT * self.n * -(-self.m // self.comm.size)
 
     def _chunks(self) -> list[slice]:
         rows = max(self.n if self.comm.size == 1 else max(self.counts), 1)
-        step = max(CHUNK // rows, 1) if self.comm.size == 1 else max(CHUNK // rows, self.comm.size)
+        p = self.comm.size
+        step = max(CHUNK // rows, 1) if p == 1 else max(DEALT_CHUNK // rows, p)
         return [slice(a, min(a + step, self.m)) for a in range(0, self.m, step)]
 
     def chunk(self, part: slice) -> torch.Tensor:
@@ -112,11 +114,11 @@ class Columns:
             here = self.view.reshape(rows, self.m)[:, part]
         return here.T
 
-    def _local(self, k: torch.Tensor, skips_nan: bool) -> tuple:
-        found = [_partition(self.chunk(part), k[part], skips_nan) for part in self._chunks()]
+    def _local(self, k: torch.Tensor) -> tuple:
+        found = [_pick(self.chunk(part), k[part]) for part in self._chunks()]
         return tuple(torch.cat(same) for same in zip(*found))
 
-    def _dealt(self, k: torch.Tensor, skips_nan: bool) -> tuple:
+    def _dealt(self, k: torch.Tensor) -> tuple:
         """Deal chunks of columns to the ranks; each picks from whole columns, and all get the results."""
         p, rank = self.comm.size, self.comm.rank
         found = []
@@ -126,7 +128,7 @@ class Columns:
             after = Layout.even((self.n, c), 1, p)
             mine = redistribute(self.chunk(part).T, before, after, self.comm)
             start = part.start + after.displs[rank]
-            columns = _partition(mine.T, k[start : start + after.counts[rank]], skips_nan)
+            columns = _pick(mine.T, k[start : start + after.counts[rank]])
             low, high, nan = columns
             joined = torch.cat([low, high, nan[:, None].to(low.dtype)], dim=1)
             found.append(self.comm.allgatherv(joined, even_counts(c, p)))
@@ -134,7 +136,7 @@ class Columns:
         return joined[:, :wanted], joined[:, wanted : 2 * wanted], joined[:, -1] > 0
 
 
-def _partition(columns: torch.Tensor, k: torch.Tensor, skips_nan: bool) -> tuple:
+def _pick(columns: torch.Tensor, k: torch.Tensor) -> tuple:
     """Pick from columns that are whole, of shape (columns, rows)."""
     values = comparable(columns)
     shares = values.data_ptr() == columns.data_ptr() and values.is_contiguous()
@@ -142,12 +144,11 @@ def _partition(columns: torch.Tensor, k: torch.Tensor, skips_nan: bool) -> tuple
     if values.numel() == 0:
         empty = torch.zeros(k.shape, dtype=values.dtype, device=values.device)
         return empty, empty, torch.zeros(k.shape[0], dtype=torch.bool, device=values.device)
-    is_floating = values.is_floating_point()
-    nan = values.amax(1).isnan() if is_floating else torch.zeros_like(values[:, 0], dtype=torch.bool)
-    last = values.shape[1] - 1
-    following = (k + 1).clamp(max=last)
-    if skips_nan or values.is_cuda:
+    # A sort, not a partition: NumPy's sorts of 32 and 64 bits use vector instructions, its selections do not.
+    if values.is_cuda:
         values = values.sort(dim=1).values
     else:
-        values.numpy().partition(np.unique(torch.cat([k[0], following[0]]).numpy()), axis=1)
-    return values.gather(1, k), values.gather(1, following), nan
+        values.numpy().sort(axis=1)
+    last = values.shape[1] - 1
+    nan = values[:, last].isnan()  # NaN comes last
+    return values.gather(1, k), values.gather(1, (k + 1).clamp(max=last)), nan

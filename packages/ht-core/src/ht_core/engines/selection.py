@@ -166,6 +166,8 @@ def _bracket(source: Source, found: Search, comm: Communicator, rounds: int) -> 
     generator = torch.Generator().manual_seed(1_000_003 * rounds + comm.rank)
     values, counts = source.sample(share, generator)
     gathered, weights = _gather_samples(values, counts, comm)
+    order = _argsort_rows(gathered)
+    gathered, weights = gathered.gather(1, order), weights.gather(1, order)
     wanted = found.k.shape[1]
     if source.groups != found.k.numel():  # tiles: one sample serves all wanted elements of a column
         gathered, weights = (x.repeat_interleave(wanted, dim=0) for x in (gathered, weights))
@@ -174,8 +176,6 @@ def _bracket(source: Source, found: Search, comm: Communicator, rounds: int) -> 
     ]
     low, high, rank, extent = flat
     weights = torch.where((gathered >= low) & (gathered <= high), weights, 0)
-    gathered, order = gathered.sort(dim=1)
-    weights = weights.gather(1, order)
     cumulated = weights.cumsum(1)
     total = cumulated[:, -1:]
     # Samples that count, at least: sum(w)**2 / sum(w**2) >= sum(w) / max(w).
@@ -194,6 +194,10 @@ def _bracket(source: Source, found: Search, comm: Communicator, rounds: int) -> 
     stalls = (lo == low) & (hi == high) & (point >= low) & (point <= high)
     lo, hi = torch.where(stalls, point, lo), torch.where(stalls, point, hi)
     return lo.reshape(found.k.shape), hi.reshape(found.k.shape)
+
+
+def _argsort_rows(x: torch.Tensor) -> torch.Tensor:
+    return x.argsort(dim=1) if x.is_cuda else torch.from_numpy(x.numpy().argsort(axis=1))
 
 
 def _gather_samples(values: torch.Tensor, counts: torch.Tensor, comm: Communicator) -> tuple:

@@ -72,8 +72,8 @@ class RobustScaler(FeatureScaler):
         RobustScaler
             The estimator itself.
 
-        *Distribution*: split 0: one allreduce of 2 d numbers and the small collectives of ``ht_core.percentile``
-        (exact selection, no sort, no gather). Split 1 (features): two allgathers of O(d) numbers. Replicated: no
+        *Distribution*: split 0: one allreduce of 2 d numbers and the messages of ``ht_core.percentile``: columns of
+        up to 2^21 rows are dealt to the ranks, which moves each number once; taller ones are searched. Split 1 (features): two allgathers of O(d) numbers. Replicated: no
         message. Collective.
 
         Raises
