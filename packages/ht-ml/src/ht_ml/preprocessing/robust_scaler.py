@@ -73,8 +73,8 @@ class RobustScaler(FeatureScaler):
             The estimator itself.
 
         *Distribution*: split 0: one allreduce of 2 d numbers and the messages of ``ht_core.percentile``: columns of
-        up to 2^21 rows are dealt to the ranks, which moves each number once; taller ones are searched. Split 1 (features): two allgathers of O(d) numbers. Replicated: no
-        message. Collective.
+        up to 2^21 rows are dealt to the ranks, which moves each number once; taller ones are searched. Split 1
+        (features): two allgathers of O(d) numbers. Replicated: no message. Collective.
 
         Raises
         ------
