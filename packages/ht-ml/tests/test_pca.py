@@ -84,7 +84,11 @@ def test_float32_in_any_layout(solver, kind):
 
 def test_messages():
     for p in (1, 3):
-        assert fitted(digits(), p, n_components=3)[3] == ["allreduce"]
+        assert fitted(digits("float64"), p, n_components=3)[3] == ["allreduce"]
+        assert (
+            fitted(digits(), p, n_components=3)[3] == ["allreduce"] * 2
+        )  # the last: are float32 products enough?
+        assert fitted(digits(), p, n_components=64)[3] == ["allreduce"] * 3
     assert fitted(digits(), 3, "none", n_components=3)[3] == []
 
 
@@ -106,6 +110,31 @@ def test_offsets_do_not_cancel():
     moved = fitted(values + 1e6, 3, n_components=4)
     np.testing.assert_allclose(moved[0]["components_"], plain[0]["components_"], atol=1e-6)
     np.testing.assert_allclose(moved[1], plain[1], atol=1e-4)
+
+
+HARD = {
+    "ill-conditioned": lambda x: x * 10.0 ** -np.linspace(0, 1.4, x.shape[1]),
+    "far from zero": lambda x: (
+        x * 10.0 ** -np.linspace(0, 1, x.shape[1]) + np.linspace(-1e4, 1e4, x.shape[1])
+    ),
+    "first rows elsewhere": lambda x: x + 300.0 * (np.arange(len(x)) > 2500)[:, None],
+    "drifting": lambda x: x + np.linspace(0, 300, len(x))[:, None],
+    "tiny": lambda x: x * 1e-30,
+    "huge": lambda x: x * 1e25,
+    "low rank": lambda x: x[:, :3] @ x[:3] + 1e-3 * x,
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_float32_products_are_accurate_or_not_used(kind):
+    values = HARD[kind](np.random.default_rng(0).standard_normal((6000, 12))).astype(np.float32)
+    wide = values.astype(np.float64)
+    expected = np.linalg.svd(wide - wide.mean(0), compute_uv=False)
+    for p in (1, 3):
+        for count in (1, 12):
+            with np.errstate(over="ignore"):  # variances of huge numbers are not in float32
+                found = fitted(values, p, n_components=count)[0]["singular_values_"]
+            np.testing.assert_allclose(found, expected[:count], rtol=3e-6)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -20,6 +20,9 @@ from ht_linalg.gram import add_square
 from .rows import Rows
 from .tiles import spans, tile_rows
 
+#: Of float32 products: rows of a tile at most, which of its rows name its mean, and tiles merged at a time.
+_NARROW_ROWS, _SAMPLED, _TILES = 2048, 16, 64
+
 
 @dataclass(frozen=True, slots=True)
 class Covariance:
@@ -45,7 +48,11 @@ class Covariance:
 
 
 def covariance(
-    rows: Rows, target: torch.Tensor | None = None, weights: torch.Tensor | None = None
+    rows: Rows,
+    target: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+    *,
+    is_narrow: bool = False,
 ) -> Covariance:
     """Return means and centred products of the features, and of targets as the last columns.
 
@@ -54,10 +61,14 @@ def covariance(
     rows : Rows
     target : torch.Tensor, shape (local rows,) or (local rows, t), float64, optional
     weights : torch.Tensor, shape (local rows,), float64, optional
+    is_narrow : bool
+        Form the products of float32 features, without target or weights, in float32 within tiles of at most 2048
+        centred rows, and add the tiles in float64: twice as fast. An entry is then wrong by about 1e-7 of the
+        product of the two columns' norms.
 
     *Distribution*: one allreduce of m (m + 1) / 2 + p (m + 1) numbers for m columns and p ranks.
     """
-    n, mean, products = _local(rows, target, weights)
+    n, mean, products = _local_narrow(rows.local) if is_narrow else _local(rows, target, weights)
     m, comm = mean.shape[0], rows.comm
     upper = np.triu_indices(m)
     message = np.zeros(upper[0].size + comm.size * (m + 1))
@@ -112,3 +123,38 @@ def _local(rows: Rows, target, weights) -> tuple[float, np.ndarray, np.ndarray]:
     first /= total
     products -= total * torch.outer(first, first)
     return total, (first + reference).cpu().numpy(), products.cpu().numpy()
+
+
+def _local_narrow(local: torch.Tensor) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the number, means and centred products of float32 rows, from float32 products of centred tiles.
+
+    Each tile is shifted by the mean of every 16th of its rows. However the rows lie, that is close enough: what the
+    shift misses adds at most 16 times the tile's own variance, and is taken off again in float64.
+    """
+    n, d = local.shape
+    products = torch.zeros((d, d), dtype=torch.float64, device=local.device)
+    first = torch.zeros(d, dtype=torch.float64, device=local.device)
+    if n == 0:
+        return 0.0, first.cpu().numpy(), products.cpu().numpy()
+    step = min(n, max(256, min(_NARROW_ROWS, tile_rows(d, local.device))))
+    scratch, ones = local.new_empty((step, d)), local.new_ones(step)
+    reference: torch.Tensor | None = None
+    found: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    for span in spans(n, step):
+        block = local[span]
+        shift = block[::_SAMPLED].mean(0)
+        tile = torch.sub(block, shift, out=scratch[: block.shape[0]])
+        add_square(products, tile)
+        found.append((block.shape[0], shift, ones[: block.shape[0]] @ tile))
+        if len(found) == _TILES or span.stop == n:
+            counts = first.new_tensor([[count] for count, _, _ in found])
+            shifts, left = (torch.stack(part).double() for part in list(zip(*found))[1:])
+            left /= counts
+            reference = shifts[0] if reference is None else reference
+            offsets = shifts - reference + left
+            products += (counts * offsets).T @ offsets - (counts * left).T @ left
+            first += (counts * offsets).sum(0)
+            found.clear()
+    first /= n
+    products -= n * torch.outer(first, first)
+    return float(n), (first + reference).cpu().numpy(), products.cpu().numpy()
