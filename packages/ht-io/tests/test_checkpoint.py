@@ -293,3 +293,100 @@ def test_on_ranks(comm, shared_tmp_path):
     back = checkpoint.load(shared_tmp_path / "x.h5")
     assert back["step"] == 2
     assert same(back["x"].larray, VALUES[back["x"].layout.slices(comm.rank)])
+
+
+@pytest.mark.parametrize(("p", "q"), [(1, 3), (3, 2)])
+def test_restored_like_given_arrays(tmp_path, p, q):
+    """Uneven counts, another type, another split, replicated; None leaves what was saved."""
+    tensor = torch.arange(6.0, requires_grad=True)
+
+    def write(comm):
+        x = distribute(VALUES, comm, 0, make_counts(11, p))
+        tree = {"x": [x, x, 3], "y": (distribute(VALUES, comm, 1),), "t": tensor, "n": VALUES.numpy(), "z": x}
+        checkpoint.save(tmp_path / "x.h5", {**tree, "u": distribute(VALUES[:4], comm, 0), "s": Scaler(2.0)})
+
+    def read(comm):
+        counts = make_counts(11, q, seed=5)
+        single = distribute(VALUES.float(), comm, 0, counts)
+        like = {
+            "x": [single, None, 7],
+            "y": (distribute(VALUES, comm, None),),
+            "t": torch.ones(6, dtype=torch.float64),
+            "n": np.ones((11, 3), ">f4"),
+            "z": None,
+            "u": None,
+            "s": Scaler(),
+        }
+        back = checkpoint.load(tmp_path / "x.h5", like=like)
+        assert back["x"][0].layout is single.layout
+        assert same(back["x"][0].larray, single.larray)
+        assert back["x"][1] is back["x"][0]  # it was one array
+        assert back["x"][2] == 3
+        assert (back["y"][0].split, back["u"].split, back["s"].factor) == (None, 0, 2.0)
+        assert same(back["y"][0].larray, VALUES)
+        assert (back["t"].dtype, back["t"].requires_grad) == (torch.float64, True)
+        assert back["n"].dtype == ">f4"
+        np.testing.assert_array_equal(back["n"], VALUES.numpy().astype("f4"))
+
+    spmd(p, write)
+    spmd(q, read)
+
+
+@pytest.mark.parametrize(
+    ("like", "text"),
+    [
+        ({"a": None}, "a dict with the keys 'a', 'b', 'c' at tree, got dict of 1"),
+        ({"a": None, "b": None, "d": None}, "a dict with"),
+        ([1], "a dict with"),
+        ({"a": [None], "b": None, "c": None}, "a list of 2 at tree\\['a'\\], got list of 1"),
+        ({"a": (None, None), "b": None, "c": None}, "a list of 2 at tree\\['a'\\], got tuple of 2"),
+        ({"a": [None, 3], "b": None, "c": None}, "class DNDarray at tree\\['a'\\]\\[1\\], got int"),
+        ({"a": [None, VALUES], "b": None, "c": None}, "class DNDarray at tree\\['a'\\]\\[1\\], got Tensor"),
+        ({"a": [[], None], "b": None, "c": None}, "a plain value at tree\\['a'\\]\\[0\\], got list of 0"),
+        ({"a": None, "b": Scaler, "c": None}, "Scaler at tree\\['b'\\], got type"),
+        (
+            {"a": None, "b": None, "c": torch.ones(3)},
+            "shapes in the checkpoint, \\(2,\\) for array 1, got \\(3,\\)",
+        ),
+        ({"a": None, "b": None, "c": torch.ones(2), "split": 0}, "split must be True with like"),
+    ],
+    ids=lambda found: str(found)[:40],
+)
+def test_like_that_is_another_tree(tmp_path, like, text):
+    def check(comm):
+        tree = {"a": [1, distribute(VALUES, comm, 0)], "b": Scaler(), "c": torch.ones(2)}
+        checkpoint.save(tmp_path / "x.h5", tree)
+        options = {"split": like["split"]} if "split" in like else {}
+        with pytest.raises(ValueError, match=text) as caught:
+            checkpoint.load(tmp_path / "x.h5", like=like, **options)
+        return str(caught.value)
+
+    assert len(set(spmd(2, check))) == 1
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_tensors_that_differ_between_ranks_are_refused(tmp_path, kind):
+    """As those of a training whose nodes have not been synchronised."""
+
+    def write(comm):
+        x = torch.ones(3, 4) if comm.rank == 0 else torch.full((3, 4), 2.0)
+        with pytest.raises(ValueError, match="the same on every rank"):
+            checkpoint.save(tmp_path / "x.h5", {"x": x if kind == "torch" else x.numpy()})
+
+    spmd(2, write)
+
+
+def test_counters_are_counters(tmp_path):
+    """MultiStepLR keeps its milestones in one."""
+    model = torch.nn.Linear(1, 1)
+    schedulers = [
+        torch.optim.lr_scheduler.MultiStepLR(torch.optim.SGD(model.parameters(), lr=1.0), [1, 2], 0.5)
+        for _ in range(2)
+    ]
+    schedulers[0].optimizer.step()
+    schedulers[0].step()
+    checkpoint.save(tmp_path / "x.h5", schedulers[0].state_dict())
+    schedulers[1].load_state_dict(checkpoint.load(tmp_path / "x.h5"))
+    assert schedulers[1].milestones == schedulers[0].milestones
+    assert list(schedulers[1].milestones.elements()) == [1, 2]
+    assert schedulers[1].get_last_lr() == [0.5]

@@ -8,6 +8,7 @@ from .formats import FORMATS, Format, load, save
 from .hdf5_folder import load_multiple_hdf5
 from .hdf5_read import load_hdf5
 from .hdf5_write import save_hdf5
+from .inspecting import attributes, inspect
 from .netcdf_read import load_netcdf
 from .netcdf_write import save_netcdf
 from .npy import load_npy, load_npy_from_path, save_npy
@@ -21,7 +22,9 @@ __all__ = [
     "Format",
     "Stream",
     "__version__",
+    "attributes",
     "checkpoint",
+    "inspect",
     "load",
     "load_csv",
     "load_csv_from_folder",

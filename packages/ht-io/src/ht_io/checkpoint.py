@@ -10,15 +10,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from ht_comm import Communicator, get_comm
+from ht_core import types
+from ht_core.errors import LayoutError
 
+from .checkpoint_like import match_arrays
 from .checkpoint_tree import REGISTERED, Decoder, Encoder, find_class
 from .hdf5_read import open_dataset, open_to_read
 from .hdf5_write import save_items
-from .loading import agree_same, load_source
+from .loading import Source, agree_same, load_source
 from .plan_write import plan_items
 from .saving import check_mode
 
@@ -40,7 +45,9 @@ def save(path: str | os.PathLike, tree: Any, *, mode: str = "w", comm: Communica
         strings, bytes, None, element types, generators of `ht.random`, estimators of ht-ml with all they have
         learned, and objects of registered classes. States of torch modules and optimizers (``state_dict()``) and
         of random generators (``get_state()``) are such trees. What is not a split array must be equal on all
-        ranks. An array that occurs twice is stored once.
+        ranks; of tensors and NumPy arrays the first row, up to 4096 elements, is compared, which finds states of
+        training that ranks do not share. What each rank has of its own goes into an array that is split. An array that
+        occurs twice is stored once.
     mode : {"w", "x", "w-"}
         "w" replaces an existing file; "x" and "w-" refuse.
     comm : Communicator, optional
@@ -82,11 +89,16 @@ def save(path: str | os.PathLike, tree: Any, *, mode: str = "w", comm: Communica
     comm = common if comm is None else comm
     if comm is not common and any(hasattr(value, "comm") for value in encoder.arrays):
         raise ValueError(f"{op}: comm must be that of the arrays, got {comm!r} and {common!r}")
-    save_items(items, path, mode, comm, op, facts=text)
+    save_items(items, path, mode, comm, op, facts=f"{text} {encoder.marks}")
 
 
 def load(
-    path: str | os.PathLike, *, split: object = True, device: object = None, comm: Communicator | None = None
+    path: str | os.PathLike,
+    *,
+    split: object = True,
+    like: Any = None,
+    device: object = None,
+    comm: Communicator | None = None,
 ) -> Any:
     """Restore the tree that :func:`save` wrote, on any number of ranks. Collective.
 
@@ -96,8 +108,13 @@ def load(
         File that every rank can read.
     split : True, None or int
         True: every DNDarray is split as it was. Otherwise the split that all of them get.
+    like : object, optional
+        A tree of the same structure, which is checked: every DNDarray gets the layout, element type and device of the
+        one in its place, every tensor the type and device, every NumPy array the type. None stands for whatever is in
+        its place. Numbers, text and what objects hold are restored as they were saved.
     device : optional
-        Where DNDarrays and tensors live; the current default device if not given.
+        Where DNDarrays and tensors live, but for those with a place in `like`; the current default device if not
+        given.
     comm : Communicator, optional
         Whose ranks share the arrays; the current one if not given.
 
@@ -116,7 +133,8 @@ def load(
     FileNotFoundError, IsADirectoryError, PermissionError, OSError
         The file is absent, not readable, no checkpoint, truncated or damaged.
     ValueError
-        It holds an object of a class that is not known here, or is of a later version.
+        It holds an object of a class that is not known here, or is of a later version; `like` is another tree, or
+        an array of it has another shape.
 
     All ranks raise the same error.
 
@@ -127,20 +145,30 @@ def load(
     >>> x, nothing = ht_io.checkpoint.load("pair.h5", split=0)
     >>> x.shape, x.split
     ((4, 2), 0)
+    >>> x, nothing = ht_io.checkpoint.load("pair.h5", like=(ht_core.zeros((4, 2), dtype="float64", split=0), None))
+    >>> x.dtype, x.split
+    (float64, 0)
     """
     op = "checkpoint.load"
     comm = get_comm() if comm is None else comm
-    text, tree, error = "", None, None
+    text, tree, error, given = "", None, None, {}
     try:
         text = _read_text(path, op)
         tree = json.loads(text)["tree"]
         _check_classes(tree, op)
+        if like is not None:
+            if split is not True:
+                raise ValueError(f"{op}: split must be True with like, which tells it, got {split!r}")
+            given = match_arrays(tree, like, Decoder(lambda facts: None, op).decode, op)
     except Exception as failure:
         error = failure
     agree_same(comm, text, error, op)
 
     def restore(facts: dict) -> object:
         kind, axis = facts["kind"], facts.get("split")
+        target = given.get(facts["array"])
+        if target is not None:
+            return _restore_like(path, facts, target, comm, op)
         counts = None
         if kind == "ht" and split is True and axis is not None and len(facts["counts"]) == comm.size:
             counts = tuple(facts["counts"])
@@ -161,6 +189,36 @@ def load(
         return x.larray.numpy().astype(facts["dtype"], copy=False)
 
     return Decoder(restore, op).decode(tree)
+
+
+def _restore_like(path: object, facts: dict, target: Any, comm: Communicator, op: str) -> object:
+    """Return an array of the checkpoint in the layout, type and place of another one."""
+    kind, shape = facts["kind"], tuple(target.shape)
+
+    @contextmanager
+    def opened() -> Iterator[Source]:
+        with open_dataset(path, f"arrays/{facts['array']}", op) as source:
+            if source.shape != shape:
+                text = f"{op}: like must have arrays of the shapes in the checkpoint"
+                raise LayoutError(f"{text}, {source.shape} for array {facts['array']}, got {shape}")
+            yield source
+
+    layout = target.layout if kind == "ht" else None
+    dtype = target.dtype if kind != "torch" else types.canonical(target.dtype)
+    x = load_source(
+        opened,
+        op=op,
+        dtype=types.canonical(dtype.newbyteorder("=")) if kind == "numpy" else dtype,
+        split=layout.split if layout else None,
+        counts=layout.counts or None if layout else None,
+        device="cpu" if kind == "numpy" else target.device,
+        comm=comm,
+    )
+    if kind == "ht":
+        return x
+    if kind == "torch":
+        return x.larray.requires_grad_(facts["grad"])
+    return x.larray.numpy().astype(dtype, copy=False)
 
 
 def register(kind: type) -> type:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import importlib
+import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from ht_core import DNDarray, types
 from ht_core.random import Generator, default_rng
 
 from .plan_write import as_array
+from .storage import host_view
 
 #: Modules whose public classes with `get_params` may be restored: they are imported when one is met.
 MODULES = (
@@ -29,6 +32,8 @@ MODULES = (
 )
 #: Further classes, by the name under which they are stored.
 REGISTERED: dict[str, type] = {}
+#: Elements of a row that are compared between ranks.
+_MARKED = 4096
 _TORCH_DTYPES = {f"{dtype.torch}".removeprefix("torch."): dtype.torch for dtype in types.DTYPES.values()}
 
 
@@ -61,10 +66,13 @@ def class_name(value: object) -> str | None:
 
 
 class Encoder:
-    """Turns a tree into plain values; `arrays` collects what it found, each array once."""
+    """Turns a tree into plain values; `arrays` collects what it found, each array once, and `marks` checksums of
+    the beginnings of those that must be equal on all ranks.
+    """
 
     def __init__(self, op: str) -> None:
         self.arrays: list[object] = []
+        self.marks: list[int] = []
         self._op, self._seen, self._open = op, {}, []
         self._kept: list[object] = []  # so that no id is used twice
 
@@ -97,7 +105,7 @@ class Encoder:
                 [self.encode(k, f"a key of {where}"), self.encode(v, f"{where}[{k!r}]")]
                 for k, v in value.items()
             ]
-            return {"dict": pairs}
+            return {"counter" if isinstance(value, Counter) else "dict": pairs}
         if type(value) is list or isinstance(value, tuple):
             items = [self.encode(item, f"{where}[{i}]") for i, item in enumerate(value)]
             return items if isinstance(value, list) else {"tuple": items}
@@ -128,10 +136,21 @@ class Encoder:
             value_saved = value.astype(value.dtype.newbyteorder("="))
         self._seen[id(value)] = len(self.arrays)
         self._kept.append(value)
+        if not isinstance(value, DNDarray):
+            self.marks.append(_mark(value_saved))
         self.arrays.append(
             value if isinstance(value, DNDarray) else as_array(value_saved, self._op, name=where)
         )
         return facts
+
+
+def _mark(value: torch.Tensor | np.ndarray) -> int:
+    """Return a checksum of the first row, by which ranks find out that they have different arrays."""
+    first = value[(0,) * (value.ndim - 1)] if value.ndim and 0 not in value.shape else value
+    first = first[:_MARKED] if first.ndim else first
+    if isinstance(first, torch.Tensor):
+        first = host_view(first.cpu().resolve_conj().resolve_neg().contiguous())
+    return zlib.crc32(np.ascontiguousarray(first).tobytes())
 
 
 def _encode_leaf(value: Any) -> dict | None:
@@ -172,6 +191,8 @@ class Decoder:
         kind = next(iter(value), None)
         if kind == "dict":
             return {self.decode(key): self.decode(item) for key, item in value["dict"]}
+        if kind == "counter":
+            return Counter({self.decode(key): self.decode(item) for key, item in value["counter"]})
         if kind == "tuple":
             return tuple(self.decode(item) for item in value["tuple"])
         if kind == "array":

@@ -8,6 +8,7 @@ of bounded size.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import h5py
 import numpy as np
 import torch
 from ht_comm import Communicator, plan_redistribution
-from ht_core import Layout
+from ht_core import Layout, types
 
 from .plan_write import Item
 from .storage import file_type, host_view
@@ -33,21 +34,26 @@ def write_chunks(dataset: h5py.Dataset | None, item: Item, comm: Communicator) -
     One redistribution of the rows in which chunks cross ranks (none if the split is aligned with chunks),
     then per wave of 16 MiB per rank an allgather of the chunks' sizes and a gather of their bytes on rank 0.
     """
-    aligned = align_layout(item.layout, item.chunks[item.layout.split])
-    tail = _fetch_tail(item, aligned, comm)
     axis = item.layout.split
-    grids = [_grid(aligned.box(rank), item.chunks) for rank in range(comm.size)]
+    aligned = align_layout(item.layout, item.chunks[axis], item.starts[axis])
+    tail = _fetch_tail(item, aligned, comm)
+    grids = [_grid(aligned.box(rank), item) for rank in range(comm.size)]
     wave = max(_WAVE_BYTES // (math.prod(item.chunks) * item.dtype.itemsize), 1)
-    error: Exception | None = None
-    with _Encoder(item) as encoder:
+    error, encoder = None, None
+    with contextlib.ExitStack() as stack:
+        try:
+            encoder = stack.enter_context(_Encoder(item))
+        except Exception as failure:
+            error = failure
         for begin in range(0, max(_number(grid) for grid in grids), wave):
             packed: list[bytes] = []
             facts = np.zeros(
                 (1 + wave, 2), dtype=np.int64
             )  # failed or not; size and filter mask of each chunk
             try:
-                for index, origin in enumerate(_wave(grids[comm.rank], begin, wave)):
-                    chunk = _cut(item, tail, aligned, axis, origin, comm.rank)
+                mine = () if encoder is None else _wave(grids[comm.rank], begin, wave)
+                for index, origin in enumerate(mine):
+                    chunk = _cut(item, tail, aligned, origin, comm.rank, encoder)
                     mask, data = _encode(chunk, encoder)
                     packed.append(data)
                     facts[1 + index] = len(data), mask
@@ -67,14 +73,20 @@ def write_chunks(dataset: h5py.Dataset | None, item: Item, comm: Communicator) -
     return error
 
 
-def align_layout(layout: Layout, chunk: int) -> Layout:
-    """Return the layout in which each rank holds the chunks whose first row is its own in `layout`.
+def align_layout(layout: Layout, chunk: int, begin: int = 0) -> Layout:
+    """Return the layout in which each rank holds the chunks whose first row is its own in `layout`, where row 0 has
+    index `begin` in the data set.
 
     >>> align_layout(Layout((10,), 0, (5, 1, 4)), 3).counts
     (6, 0, 4)
+    >>> align_layout(Layout((10,), 0, (5, 1, 4)), 3, 4).counts
+    (5, 3, 2)
     """
     extent = layout.shape[layout.split]
-    edges = [min(-(-start // chunk) * chunk, extent) for start in (*layout.displs, extent)]
+    edges = [
+        min(-(-(begin + start) // chunk) * chunk - begin, extent) if start else 0
+        for start in (*layout.displs, extent)
+    ]
     return layout.with_counts([stop - start for start, stop in itertools.pairwise(edges)])
 
 
@@ -99,9 +111,12 @@ def _with_range(layout: Layout, axis: int, start: int, stop: int) -> tuple[tuple
     return tuple(box)
 
 
-def _grid(box: tuple[tuple[int, int], ...], chunks: tuple[int, ...]) -> list[range]:
-    """Return the first indices of the chunks of `box`, per axis."""
-    return [range(start, stop, chunk) for (start, stop), chunk in zip(box, chunks)]
+def _grid(box: tuple[tuple[int, int], ...], item: Item) -> list[range]:
+    """Return the first indices, in the data set, of the chunks that hold some of `box` of the item, per axis."""
+    return [
+        range((begin + start) // chunk * chunk, begin + stop, chunk) if start < stop else range(0)
+        for (start, stop), chunk, begin in zip(box, item.chunks, item.starts)
+    ]
 
 
 def _number(grid: list[range]) -> int:
@@ -113,14 +128,25 @@ def _wave(grid: list[range], begin: int, wave: int) -> Iterator[tuple[int, ...]]
 
 
 def _cut(
-    item: Item, tail: torch.Tensor | None, aligned: Layout, axis: int, origin: tuple[int, ...], rank: int
+    item: Item,
+    tail: torch.Tensor | None,
+    aligned: Layout,
+    origin: tuple[int, ...],
+    rank: int,
+    encoder: _Encoder,
 ) -> np.ndarray:
-    """Return the chunk at `origin` as a full chunk in the type on disk; what lies beyond the array is
-    zero.
+    """Return the chunk at `origin` as a full chunk in the type on disk; what lies beyond the array is what is in
+    the file, or the fill value.
     """
-    chunk = torch.zeros(item.chunks, dtype=item.dtype.torch)
-    shape, own = aligned.shape, item.layout.box(rank)[axis]
-    inner = tuple(slice(o, min(o + c, n)) for o, c, n in zip(origin, item.chunks, shape))
+    axis = aligned.split
+    chunk = encoder.blank(origin)
+    own = item.layout.box(rank)[axis]
+    # In indices of the item; the chunk's first one is at -skip.
+    skips = [max(begin - o, 0) for o, begin in zip(origin, item.starts)]
+    inner = tuple(
+        slice(max(o - begin, 0), min(o + c - begin, n))
+        for o, c, begin, n in zip(origin, item.chunks, item.starts, aligned.shape)
+    )
     low, high = inner[axis].start, inner[axis].stop
     for source, first, last in ((item.local, *own), (tail, own[1], high)):
         # The tail begins where this rank's own rows end; a rank with chunks in `aligned` holds the first row
@@ -130,9 +156,9 @@ def _cut(
             continue
         here = list(inner)
         here[axis] = slice(start - first, stop - first)
-        place = [slice(0, s.stop - s.start) for s in inner]
-        place[axis] = slice(start - low, stop - low)
-        chunk[tuple(place)].copy_(source[tuple(here)])
+        place = [slice(skip, skip + s.stop - s.start) for skip, s in zip(skips, inner)]
+        place[axis] = slice(skips[axis] + start - low, skips[axis] + stop - low)
+        item.fill_block(source[tuple(here)], chunk[tuple(place)])
     return host_view(chunk)
 
 
@@ -143,23 +169,56 @@ class _Encoder:
     """
 
     def __init__(self, item: Item) -> None:
-        self._file = None
-        if item.level is not None:
-            name = f"chunks {id(self)}"  # files without a place on the disk are told apart by name
-            self._file = h5py.File(name, "w", driver="core", backing_store=False, rdcc_nbytes=0)
-            self._type = file_type(item.dtype)
-            options = {"compression": "gzip", "compression_opts": item.level, "shuffle": True}
-            made = self._file.create_dataset(
-                "x", item.chunks, h5py.Datatype(self._type), chunks=item.chunks, **options
-            )
-            self._dataset, self._origin = made.id, (0,) * len(item.chunks)
+        self._item, self._file, self._source, self._old = item, None, None, None
+        self._type = file_type(item.dtype)
+        self._origin = (0,) * len(item.chunks)
+        if item.place is not None:
+            self._source = h5py.File(item.place.source, "r")
+            self._old = self._source[item.name].id
+        if item.level is None and self._old is None:
+            return
+        name = f"chunks {id(self)}"  # files without a place on the disk are told apart by name
+        self._file = h5py.File(name, "w", driver="core", backing_store=False, rdcc_nbytes=0)
+        if self._old is not None:  # whatever filters it has
+            plist, kind = self._old.get_create_plist(), self._old.get_type()
+        else:
+            plist, kind = h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._type
+            plist.set_chunk(item.chunks)
+            plist.set_shuffle()
+            plist.set_deflate(item.level)
+        space = h5py.h5s.create_simple(item.chunks)
+        self._dataset = h5py.h5d.create(self._file.id, b"x", kind, space, dcpl=plist)
 
     def __enter__(self) -> _Encoder:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        for file in (self._file, self._source):
+            if file is not None:
+                file.close()
+
+    def blank(self, origin: tuple[int, ...]) -> torch.Tensor:
+        """Return the chunk as it is before the item's elements are put into it."""
+        item = self._item
+        chunk = torch.zeros(item.chunks, dtype=item.dtype.torch)
+        if self._old is None:
+            if item.fill is not None:
+                host_view(chunk)[...] = item.fill  # others may let the data set grow into it
+            return chunk
+        if item.dtype is not types.bfloat16:
+            fill = np.zeros((), item.dtype.numpy)
+            self._old.get_create_plist().get_fill_value(fill)
+            host_view(chunk)[...] = fill
+        counts = tuple(max(min(c, n - o), 0) for o, c, n in zip(origin, item.chunks, item.place.before))
+        begin, end = item.starts, [s + n for s, n in zip(item.starts, item.layout.shape)]
+        is_covered = all(s <= o and e >= o + n for o, n, s, e in zip(origin, counts, begin, end))
+        if math.prod(counts) and not is_covered:
+            where = self._old.get_space()
+            where.select_hyperslab(origin, counts)
+            space = h5py.h5s.create_simple(item.chunks)
+            space.select_hyperslab(self._origin, counts)
+            self._old.read(space, where, host_view(chunk), mtype=self._type)
+        return chunk
 
     def __call__(self, chunk: np.ndarray) -> tuple[int, bytes]:
         """Return which filters were left out, as bits, and the bytes."""

@@ -16,6 +16,15 @@ from importlib.metadata import entry_points
 
 from ht_core import DNDarray
 
+from .contents import (
+    Contents,
+    describe_csv,
+    describe_hdf5,
+    describe_netcdf,
+    describe_npy,
+    describe_npz,
+    describe_zarr,
+)
 from .csv_read import load_csv
 from .csv_write import save_csv
 from .hdf5_read import load_hdf5, open_dataset
@@ -35,13 +44,14 @@ GROUP = "ht_io.formats"
 class Format:
     """A file format: `load(path, ...)` returns a DNDarray, `save(x, path, ...)` writes one; both are
     collective. `open(path, name, op)`, for what is read in parts, is a context manager that gives a source (see
-    `ht_io.loading`) on one rank.
+    `ht_io.loading`) on one rank. `inspect(path, op)` returns what a file holds, on one rank.
     """
 
     name: str
     load: Callable | None
     save: Callable | None
     open: Callable[[object, object, str], AbstractContextManager[Source]] | None = None
+    inspect: Callable[..., Contents] | None = None
 
 
 def _named(opener: Callable) -> Callable:
@@ -61,15 +71,15 @@ def _open_npy(path: object, name: object, op: str) -> AbstractContextManager[Sou
     return open_npy(path, op)
 
 
-HDF5 = Format("HDF5", load_hdf5, save_hdf5, _named(open_dataset))
-NETCDF = Format("NetCDF", load_netcdf, save_netcdf, _named(open_variable))
+HDF5 = Format("HDF5", load_hdf5, save_hdf5, _named(open_dataset), describe_hdf5)
+NETCDF = Format("NetCDF", load_netcdf, save_netcdf, _named(open_variable), describe_netcdf)
 FORMATS: dict[str, Format] = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), HDF5),
     **dict.fromkeys((".nc", ".nc4", ".netcdf", ".cdf"), NETCDF),
-    ".csv": Format("CSV", load_csv, save_csv),
-    ".npy": Format("NPY", load_npy, save_npy, _open_npy),
-    ".npz": Format("NPZ", load_npz, save_npz, _named(open_member)),
-    ".zarr": Format("Zarr", load_zarr, save_zarr, open_zarr),
+    ".csv": Format("CSV", load_csv, save_csv, None, describe_csv),
+    ".npy": Format("NPY", load_npy, save_npy, _open_npy, describe_npy),
+    ".npz": Format("NPZ", load_npz, save_npz, _named(open_member), describe_npz),
+    ".zarr": Format("Zarr", load_zarr, save_zarr, open_zarr, describe_zarr),
 }
 
 
@@ -79,7 +89,7 @@ def find_format(path: str | os.PathLike, op: str) -> Format:
     Raises
     ------
     ValueError
-        If no installed format has it, or the format cannot do `op` ("load" or "save").
+        If no installed format has it, or the format cannot do `op` ("load", "save" or "inspect").
     """
     name = os.fsdecode(path)
     suffix = os.path.splitext(name)[1].lower()

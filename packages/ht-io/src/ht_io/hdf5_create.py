@@ -25,7 +25,11 @@ def open_new(path: str, keep: bool, target: str, op: str, ordered: bool = False)
 
 
 def make_dataset(file: h5py.File, item: Item, mode: str, op: str) -> h5py.Dataset:
-    """Make the data set of `item`, allocated where ranks will write by byte ranges, with its attributes."""
+    """Make the data set of `item`, allocated where ranks will write by byte ranges, with its attributes; or let
+    the one that is there grow.
+    """
+    if item.place is not None:
+        return _grow_dataset(file, item, op)
     _make_room(file, item.name, mode, op)
     shape = item.layout.shape if not item.is_scalar else ()
     if item.method == "turns":
@@ -42,6 +46,16 @@ def make_dataset(file: h5py.File, item: Item, mode: str, op: str) -> h5py.Datase
         made = _make_plain(file, item, shape)
     set_attributes(made, item.attrs, op)
     return made
+
+
+def _grow_dataset(file: h5py.File, item: Item, op: str) -> h5py.Dataset:
+    found = file[item.name]
+    if found.shape != item.place.before:
+        text = f"{op}: path must be a file that nobody else changes, got {item.place.source!r} with {item.name!r} of"
+        raise OSError(errno.EBUSY, f"{text} {found.shape} instead of {item.place.before}")
+    if found.shape != item.place.after:
+        found.resize(item.place.after)
+    return found
 
 
 def _make_plain(file: h5py.File, item: Item, shape: tuple[int, ...]) -> h5py.Dataset:

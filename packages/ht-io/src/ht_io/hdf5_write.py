@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 
 import h5py
 from ht_comm import Communicator
+from ht_core.layout import normalize_axis
 
+from .extending import (
+    Stored,
+    all_or_none,
+    check_addition,
+    place_item,
+    read_stored,
+    slice_item,
+    starts_of_append,
+)
 from .hdf5_create import find_offset, make_dataset, open_new
 from .hdf5_items import write_items
 from .mpio import choose_engine
@@ -35,9 +45,11 @@ def save_hdf5(
     fillvalue: object = None,
     attrs: object = None,
     dims: object = None,
+    append: int | None = None,
+    file_slices: object = None,
     engine: str | None = None,
 ) -> None:
-    """Save an array, or several at once, to an HDF5 file. Collective.
+    """Save an array, or several at once, to an HDF5 file, or add to those that it has. Collective.
 
     Parameters
     ----------
@@ -70,6 +82,13 @@ def save_hdf5(
     dims : sequence of str or None, optional
         Names of the axes; with a mapping `x`, a mapping from names to such sequences. Where the file has a
         1-D data set of that name and length in the same group, it becomes the scale of the axis.
+    append : int, optional
+        Add `x` behind what the data set holds along this axis, in mode "a" or "r+". The data set must be able to
+        grow along it; in mode "a" one that is not there is made so. Type, chunks, filters and attributes stay as they
+        were when it was made; what this call says of them matters only then.
+    file_slices : int, slice, Ellipsis or tuple of these, optional
+        Put `x` into this part of the data set, in mode "a" or "r+": as in ``dataset[file_slices] = x``, without
+        steps. It grows as far as its `maxshape` allows; gaps are fill value.
     engine : {"auto", "posix", "mpio"}, optional
         "posix": as the table of the package's README says. "mpio": through parallel HDF5, where h5py is built
         with it. "auto", which the environment variable ``HT_IO_ENGINE`` can change: "mpio" for what ranks
@@ -80,7 +99,8 @@ def save_hdf5(
     Any split, which stays what it is. Contiguous: a broadcast of a few integers and three one-number
     agreements in all; arrays not split along axis 0 whose rows are cut into short pieces are first moved to
     whole rows, 32 MiB per rank at a time. Chunked: as the compressed data travels to rank 0, in waves of 16
-    MiB per rank.
+    MiB per rank. Added to: one allreduce of three integers more; chunks that were partly full are read and completed;
+    contiguous data sets are written by ranks in turn.
 
     Raises
     ------
@@ -101,12 +121,42 @@ def save_hdf5(
     >>> ht_io.save_hdf5({"x": x, "group/y": x * 2}, "two.h5", attrs={"x": {"unit": "m"}})
     >>> ht_io.load_hdf5("two.h5", "group/y", split=0).sum().item()
     90
+    >>> ht_io.save_hdf5(ht_core.zeros((0, 4)), "steps.h5", "x", maxshape=(None, 4))
+    >>> for step in range(3):
+    ...     ht_io.save_hdf5(ht_core.full((1, 4), step), "steps.h5", "x", "a", append=0)
+    >>> ht_io.load_hdf5("steps.h5", "x").shape
+    (3, 4)
     """
     check_mode(mode, _OP)
-    items, comm = plan_items(
-        x, dataset, dtype, chunks, compression, attrs, _OP, maxshape=maxshape, fill=fillvalue, dims=dims
-    )
+
+    def plan(limits: object) -> tuple[list[Item], Communicator]:
+        options = {"maxshape": limits, "fill": fillvalue, "dims": dims}
+        return plan_items(x, dataset, dtype, chunks, compression, attrs, _OP, **options)
+
+    def limits(name: str, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+        return _growing(maxshape, shape, append)
+
+    items, comm = plan(maxshape if append is None else limits)
+    if append is not None or file_slices is not None:
+        check_addition(mode, append, file_slices, _OP)
+        found = read_stored(path, [item.name for item in items], comm, _OP)
+        if all_or_none(found, items, file_slices, path, _OP):
+            items = [_placed(item, found[item.name], path, append, file_slices) for item in items]
     save_items(items, path, mode, comm, _OP, engine=engine, finish=_name_axes)
+
+
+def _growing(maxshape: Sequence[int | None] | None, shape: tuple[int, ...], append: int) -> tuple | None:
+    """Return the limits of a new data set that may grow along axis `append`."""
+    axis = normalize_axis(append, len(shape), _OP, "append")
+    limits = shape if maxshape is None else maxshape
+    return tuple(None if i == axis else n for i, n in enumerate(limits))
+
+
+def _placed(item: Item, stored: Stored, path: str | os.PathLike, append: int | None, slices: object) -> Item:
+    if append is not None:
+        axis = normalize_axis(append, len(stored.shape), _OP, "append")
+        return place_item(item, stored, starts_of_append(item, stored, axis, _OP), path, _OP)
+    return slice_item(item, stored, slices, path, _OP)
 
 
 def save_items(
@@ -150,6 +200,8 @@ def save_items(
 def _name_axes(file: h5py.File, items: list[Item]) -> None:
     """Label the axes and attach the scales that the file has for them."""
     for item in items:
+        if item.place is not None:
+            continue
         made = file[item.name]
         for axis, name in enumerate(item.dims or ()):
             if name is None:

@@ -110,12 +110,18 @@ def _write_item(
     lshapes = [item.layout.lshape(rank) for rank in range(comm.size)]
     row_bytes = max(int(np.prod(shape[1:])) for shape in lshapes) * item.dtype.itemsize
     rows = max(BLOCK_BYTES // max(row_bytes, 1), 1)
-    origin = [low for low, _ in item.layout.box(comm.rank)]
+    origin = [low + start for (low, _), start in zip(item.layout.box(comm.rank), item.starts)]
     for low in range(0, max(shape[0] for shape in lshapes), rows):
         part = item.local[low : low + rows]
         where = dataset.id.get_space()
+        block = None
         if part.numel() and error is None:
-            block = torch.empty(part.shape, dtype=item.dtype.torch).copy_(part)
+            block = torch.empty(part.shape, dtype=item.dtype.torch)
+            try:
+                item.fill_block(part, block)
+            except ValueError as failure:
+                block, error = None, failure
+        if block is not None:
             space = h5py.h5s.create_simple(tuple(part.shape))
             if dataset.shape:
                 where.select_hyperslab((origin[0] + low, *origin[1:]), tuple(part.shape))

@@ -12,11 +12,10 @@ import numpy as np
 
 from ._version import __version__
 from .hdf5_create import set_attributes
+from .hdf5_scales import ID, axis_scales, find_scales, users
 from .netcdf_read import NO_VARIABLE
 from .plan_netcdf import NetCDFPlan, find_home
 from .plan_write import Item
-
-_ID = "_Netcdf4Dimid"
 
 
 class Dimensions:
@@ -32,7 +31,7 @@ class Dimensions:
             versions = f"hdf5={h5py.version.hdf5_version},h5py={h5py.__version__}"
             file.attrs["_NCProperties"] = np.bytes_(f"version=2,ht_io={__version__},{versions}")
         set_attributes(file, self._file_attrs, self._op)
-        self._known = _find_dimensions(file)
+        self._known = find_scales(file)
         for item in self._plan.items:
             group, path = item.name.rpartition("/")[0], ""
             for part in filter(None, group.split("/")):
@@ -43,7 +42,7 @@ class Dimensions:
 
     def finish(self, file: h5py.File, items: list[Item]) -> None:
         """After the variables are made: scales of their own, scales without values, links to both."""
-        number = 1 + max((int(d.attrs.get(_ID, -1)) for d in self._known.values()), default=-1)
+        number = 1 + max((int(d.attrs.get(ID, -1)) for d in self._known.values()), default=-1)
         coordinates = {}
         for item in items:
             group, _, base = item.name.rpartition("/")
@@ -57,7 +56,7 @@ class Dimensions:
                 scale = self._make_empty(file, group, name, extent)
             else:
                 scale.make_scale(name)
-            scale.attrs[_ID] = np.int32(number)
+            scale.attrs[ID] = np.int32(number)
             self._known[group, name] = scale
             number += 1
         for item in items:
@@ -90,20 +89,23 @@ class Dimensions:
         scales = [self._known[find_home(self._known, group, name), name] for name in item.dims]
         if made.is_scale:
             if len(scales) > 1:  # a scale cannot have scales: netCDF lists the numbers of its dimensions
-                made.attrs["_Netcdf4Coordinates"] = np.array([s.attrs[_ID] for s in scales], dtype="i4")
+                made.attrs["_Netcdf4Coordinates"] = np.array([s.attrs[ID] for s in scales], dtype="i4")
             return
         for axis, scale in zip(made.dims, scales):
             axis.attach_scale(scale)
 
 
-def _find_dimensions(file: h5py.File) -> dict[tuple[str, str], h5py.Dataset]:
-    """Return the dimension scales of a file by group and name."""
-    found: dict[tuple[str, str], h5py.Dataset] = {}
-
-    def visit(path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and node.is_scale:
-            group, _, name = path.rpartition("/")
-            found[group, name] = node
-
-    file.visititems(visit)
-    return found
+def grow_dimensions(file: h5py.File, items: list[Item]) -> None:
+    """Let everything along the dimensions that `items` will make longer grow with them, which are to be made longer
+    themselves.
+    """
+    own = {f"/{item.name}" for item in items}
+    for item in items:
+        for axis, scale in enumerate(axis_scales(file[item.name])):
+            extent = item.place.after[axis]
+            if scale is None or extent <= item.place.before[axis]:
+                continue
+            for dataset, place in users(scale):
+                is_short = dataset.shape[place] < extent and dataset.maxshape[place] is None
+                if is_short and dataset.name not in own:
+                    dataset.resize(extent, place)

@@ -17,7 +17,9 @@ from ht_core.errors import DTypeError
 from .cf import DecodedSource, plan_packing
 from .classic import Header, HeaderError, parse_header
 from .hdf5_read import HDF5Source, find_dataset, open_to_read
+from .hdf5_scales import common_shape
 from .loading import Source, check_readable, load_source
+from .padded import PaddedSource
 from .selection import Selection
 from .slabs import check_length, read_slab
 
@@ -110,7 +112,10 @@ def open_variable(path: object, variable: str, op: str = _OP, decode: bool = Tru
             return
     with open_to_read(name, op) as file:
         dataset = _find_variable(file, variable)
-        source = HDF5Source(dataset, op)
+        source: Source = HDF5Source(dataset, op)
+        shape = common_shape(dataset)
+        if shape != source.shape:
+            source = PaddedSource(source, shape, dataset.attrs.get("_FillValue", dataset.fillvalue))
         yield _decoded(source, dict(dataset.attrs)) if decode else source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -11,18 +12,30 @@ import numpy as np
 from ht_comm import Communicator
 
 from .classic import TYPES, Header, Variable, build_header, pack_attribute, type_code
+from .extending import (
+    Stored,
+    all_or_none,
+    check_addition,
+    place_item,
+    read_stored,
+    slice_item,
+    starts_of_append,
+)
 from .hdf5_items import write_items
 from .hdf5_write import save_items
-from .netcdf_dimensions import Dimensions
+from .netcdf_dimensions import Dimensions, grow_dimensions
 from .plan_netcdf import (
     FORMATS,
     NetCDFPlan,
     check_extents,
+    encoded_item,
+    plan_encodings,
     plan_names,
     plan_unlimited,
     stored_item,
+    with_fill,
 )
-from .plan_write import plan_items
+from .plan_write import Item, plan_items
 from .saving import check_mode, save_file
 
 _OP = "save_netcdf"
@@ -35,16 +48,20 @@ def save_netcdf(
     mode: str = "w",
     dimension_names: object = None,
     is_unlimited: object = False,
+    file_slices: object = None,
     *,
+    append: str | None = None,
     format: str = "NETCDF4",
     dtype: object = None,
     chunks: object = None,
     compression: object = None,
     attrs: Mapping | None = None,
+    encoding: Mapping | None = None,
     file_attrs: Mapping | None = None,
     engine: str | None = None,
 ) -> None:
-    """Save an array, or several at once, to a NetCDF file that netCDF4, h5netcdf and xarray read. Collective.
+    """Save an array, or several at once, to a NetCDF file that netCDF4, h5netcdf and xarray read, or add to those
+    that it has. Collective.
 
     Parameters
     ----------
@@ -61,6 +78,14 @@ def save_netcdf(
         holds its coordinates. By default ``{variable}_dim_{axis}``.
     is_unlimited : bool, str or sequence of str
         Dimensions that other programs may extend; True: the first of every variable.
+    file_slices : int, slice, Ellipsis or tuple of these, optional
+        Put `x` into this part of the variable, in mode "a" or "r+": as in ``variable[file_slices] = x``, without
+        steps. Unlimited dimensions grow as needed.
+    append : str, optional
+        The dimension along which `x` is added behind what the file has, in mode "a" or "r+": for a mapping, with all
+        variables in step. Other variables along it get fill values. In mode "a", variables that are not there are
+        made, with this dimension unlimited. Types, packing, chunks and attributes stay as they were when a variable
+        was made; what this call says of them matters only then.
     format : {"NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"}
         NetCDF-4, or CDF-1, CDF-2, CDF-5.
     dtype : dtype, optional
@@ -70,7 +95,12 @@ def save_netcdf(
         As in :func:`save_hdf5`; not for the classic formats.
     attrs : mapping, optional
         Attributes of the variable; with a mapping `x`, a mapping from names to such mappings. ``_FillValue``
-        is stored in the variable's type. Values are written as they are: packing is the caller's.
+        is stored in the variable's type. Values are written as they are, whatever attributes say.
+    encoding : mapping, optional
+        How values are packed, in xarray's words: ``{"dtype": "int16", "scale_factor": 0.01, "add_offset": 273.15,
+        "_FillValue": -32768}``, all optional; with a mapping `x`, a mapping from names to such mappings. Stored is
+        ``(value - add_offset) / scale_factor``, rounded for integer types, and ``_FillValue`` for NaN; the numbers
+        become attributes, by which readers decode. Computed in float64, in blocks of 8 MiB as they are written.
     file_attrs : mapping, optional
         Attributes of the file.
 
@@ -83,7 +113,8 @@ def save_netcdf(
     FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError, OSError
         The file cannot be made, or the disk is full.
     ValueError, TypeError, KeyError, DTypeError
-        An argument does not fit the format or the dimensions of the file.
+        An argument does not fit the format or the dimensions of the file, or values do not fit their encoding:
+        they are outside the type's range, NaN without a ``_FillValue``, or would be stored as it.
 
     All ranks raise the same error, nothing is left behind, and a file that was there before is unchanged.
 
@@ -100,7 +131,19 @@ def save_netcdf(
     if format not in FORMATS:
         raise ValueError(f"{_OP}: format must be one of {', '.join(FORMATS)}, got {format!r}")
     version = FORMATS[format]
-    plan, comm = _plan(x, variable, dtype, chunks, compression, attrs, dimension_names, is_unlimited, version)
+    if append is not None or file_slices is not None:
+        check_addition(mode, append, file_slices, _OP)
+        items, comm = plan_items(x, variable, None, None, None, None, _OP)
+        found = read_stored(path, [item.name for item in items], comm, _OP, is_netcdf=True)
+        if all_or_none(found, items, file_slices, path, _OP):
+            items = _place(items, found, path, dimension_names, append, file_slices)
+            grow = functools.partial(grow_dimensions, items=items)
+            save_items(items, path, mode, comm, _OP, engine=engine, prepare=grow)
+            return
+        is_unlimited = _with_name(is_unlimited, append)
+    plan, comm = _plan(
+        x, variable, dtype, chunks, compression, attrs, encoding, dimension_names, is_unlimited, version
+    )
     file_attrs = {} if file_attrs is None else file_attrs
     if not isinstance(file_attrs, Mapping):
         raise TypeError(f"{_OP}: file_attrs must be a mapping from names to values, got {file_attrs!r}")
@@ -128,6 +171,7 @@ def _plan(
     chunks: object,
     compression: object,
     attrs: object,
+    encoding: object,
     dimension_names: object,
     is_unlimited: object,
     version: int,
@@ -141,17 +185,62 @@ def _plan(
     names = plan_names(shapes, dimension_names, single, _OP)
     unlimited = plan_unlimited(names, is_unlimited, _OP)
     extents = check_extents(shapes, names, _OP)
+    encodings = plan_encodings(encoding, shapes, single, _OP)
+
+    def stored(items: list[Item]) -> list[Item]:
+        named = (replace(item, dims=names[item.name]) for item in items)
+        coded = (encoded_item(item, encodings.get(item.name), _OP) for item in named)
+        return [with_fill(stored_item(item, version, _OP)) for item in coded]
+
     if version != 4:
-        items = [stored_item(replace(item, dims=names[item.name]), version, _OP) for item in probe]
-        return NetCDFPlan(items, extents, unlimited), comm
+        return NetCDFPlan(stored(probe), extents, unlimited), comm
 
     def limits(name: str, shape: tuple[int, ...]) -> tuple[int | None, ...] | None:
         found = tuple(None if dim in unlimited else n for dim, n in zip(names[name], shape))
         return found if None in found else None
 
     items, comm = plan_items(x, variable, dtype, chunks, compression, attrs, _OP, maxshape=limits)
-    items = [stored_item(replace(item, dims=names[item.name]), version, _OP) for item in items]
-    return NetCDFPlan(items, extents, unlimited), comm
+    return NetCDFPlan(stored(items), extents, unlimited), comm
+
+
+def _with_name(unlimited: object, name: str) -> object:
+    """Return what `is_unlimited` says with one more dimension."""
+    if unlimited is True:
+        return True
+    given = () if unlimited in (False, None) else (unlimited,) if isinstance(unlimited, str) else unlimited
+    return (*given, name)
+
+
+def _place(
+    items: list[Item],
+    found: Mapping[str, Stored],
+    path: str | os.PathLike,
+    names: object,
+    append: str | None,
+    slices: object,
+) -> list[Item]:
+    """Return the items with their places in the variables of the file."""
+    for name, dims in names.items() if isinstance(names, Mapping) else ((item.name, names) for item in items):
+        if dims is not None and name in found and tuple(np.atleast_1d(dims)) != found[name].dims:
+            raise ValueError(
+                f"{_OP}: dimension_names must be those of the file, {found[name].dims} for {name!r}, got {dims!r}"
+            )
+    if append is None:
+        return [slice_item(item, found[item.name], slices, path, _OP) for item in items]
+    placed = []
+    for item in items:
+        stored = found[item.name]
+        if append not in stored.dims:
+            text = (
+                f"{_OP}: append must be a dimension of every variable, got {append!r} for {item.name!r} with"
+            )
+            raise ValueError(f"{text} {stored.dims}; save the others once, in a call of their own")
+        axis = stored.dims.index(append)
+        placed.append(place_item(item, stored, starts_of_append(item, stored, axis, _OP), path, _OP))
+    lengths = {item.name: item.place.after[found[item.name].dims.index(append)] for item in placed}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{_OP}: x must add as many indices of {append!r} to each variable, got {lengths}")
+    return placed
 
 
 def _save_classic(

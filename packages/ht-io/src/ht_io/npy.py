@@ -279,20 +279,25 @@ def read_header(file: BinaryIO, name: str, op: str) -> Slab:
     DTypeError
         Arrays here have no such elements.
     """
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read:
-            raise ValueError(f"version {version} is not known")
-        shape, is_fortran, dtype = read[version](file)
-    except (ValueError, TypeError, SyntaxError, UnicodeError) as error:
-        raise OSError(errno.EIO, f"{op}: path must be a complete .npy file, got {name!r} ({error})") from None
+    shape, is_fortran, dtype = parse_header(file, name, op)
     if dtype.hasobject or dtype.kind not in "biufc" or dtype.newbyteorder("=").name not in types.DTYPES:
         why = "objects, which are pickled: that could run any code" if dtype.hasobject else f"type {dtype}"
         raise DTypeError(
             f"{op}: path must hold elements of {', '.join(types.DTYPES)}; {name!r} has elements of {why}"
         )
     return Slab.dense(file.tell(), shape, dtype, "F" if is_fortran else "C")
+
+
+def parse_header(file: BinaryIO, name: str, op: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether the order is Fortran's, and type of the array whose header `file` is about to give."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read:
+            raise ValueError(f"version {version} is not known")
+        return read[version](file)
+    except (ValueError, TypeError, SyntaxError, UnicodeError) as error:
+        raise OSError(errno.EIO, f"{op}: path must be a complete .npy file, got {name!r} ({error})") from None
 
 
 class SlabSource:

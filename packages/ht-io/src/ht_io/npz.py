@@ -20,7 +20,7 @@ from ht_core import DNDarray, types
 
 from .hdf5_items import write_items
 from .loading import Source, agree_same, check_readable, load_source
-from .npy import SlabSource, check_new, check_type, npy_header, read_header
+from .npy import SlabSource, check_new, check_type, npy_header, parse_header, read_header
 from .plan_write import plan_items
 from .saving import save_file
 from .selection import Selection, plan_blocks
@@ -222,6 +222,17 @@ def list_members(path: object, op: str) -> list[str]:
     """Return the names of the arrays of an archive."""
     with open_archive(path, op) as archive:
         return [n.removesuffix(_SUFFIX) for n in archive.namelist() if n.endswith(_SUFFIX)]
+
+
+def read_member_header(archive: zipfile.ZipFile, name: str, op: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of an array of an open archive."""
+    try:
+        with archive.open(name + _SUFFIX) as stream:
+            shape, _, dtype = parse_header(stream, f"{archive.filename}/{name}", op)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        text = f"{op}: path must be an undamaged file, got {archive.filename!r}, which fails in {name!r}"
+        raise OSError(errno.EIO, f"{text} ({error})") from None
+    return shape, dtype
 
 
 @contextmanager

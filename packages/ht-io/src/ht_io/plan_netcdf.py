@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from ht_core import types
 from ht_core.errors import DTypeError
 
+from .cf_pack import plan_encoding
 from .plan_write import Item
+from .storage import check_cast
 
 FORMATS = {
     "NETCDF4": 4,
@@ -18,6 +20,28 @@ FORMATS = {
     "NETCDF3_64BIT_OFFSET": 2,
     "NETCDF3_64BIT_DATA": 5,
 }
+
+
+#: What the netCDF library takes for "never written" where a variable does not say.
+_DEFAULT_FILLS = {
+    "int8": -127,
+    "uint8": 255,
+    "int16": -32767,
+    "uint16": 65535,
+    "int32": -2147483647,
+    "uint32": 4294967295,
+    "int64": -9223372036854775806,
+    "uint64": 18446744073709551614,
+    "float32": 9.969209968386869e36,
+    "float64": 9.969209968386869e36,
+}
+
+
+def with_fill(item: Item) -> Item:
+    """Return an item that can grow with the fill value that it has by default."""
+    if item.maxshape is None or item.fill is not None:
+        return item
+    return replace(item, fill=np.array(_DEFAULT_FILLS[item.dtype.name], item.dtype.numpy))
 
 
 def plan_names(
@@ -101,6 +125,29 @@ def find_home(dimensions: Mapping[tuple[str, str], object], group: str, name: st
         if not group:
             return None
         group = group.rpartition("/")[0]
+
+
+def plan_encodings(given: object, names: Collection[str], single: str | None, op: str) -> dict[str, object]:
+    """Return the encoding of each variable that has one."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{op}: encoding must be a mapping, got {given!r}")
+    found = {single: given} if single is not None else {str(k).strip("/"): v for k, v in given.items()}
+    unknown = [name for name in found if name not in names]
+    if unknown:
+        raise KeyError(f"{op}: encoding must be a mapping from the names of x, got {unknown[0]!r}")
+    return found
+
+
+def encoded_item(item: Item, encoding: object, op: str) -> Item:
+    """Return the item as it is packed; without an encoding as it is."""
+    if encoding is None:
+        return item
+    dtype, attrs, packer = plan_encoding(encoding, item.dtype, item.attrs, op)
+    if packer is None:
+        check_cast(types.of(item.local), dtype, op)
+    return replace(item, dtype=dtype, attrs=attrs, packer=packer)
 
 
 def stored_item(item: Item, version: int, op: str) -> Item:

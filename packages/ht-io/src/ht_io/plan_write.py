@@ -15,6 +15,7 @@ import torch
 from ht_comm import Communicator, get_comm
 from ht_core import DNDarray, Layout, array, types
 
+from .cf_pack import Packer
 from .selection import plan_chunks
 from .storage import check_cast
 
@@ -22,8 +23,30 @@ from .storage import check_cast
 SMALL_RANGE = 64 << 10
 #: Replicated arrays up to this size are written by rank 0 alone.
 SMALL_ARRAY = 1 << 20
+#: Indices and bytes that a chunk of an array that grows has at least room for, along the axis along which it grows.
+_GROWTH, _GROWTH_BYTES = 1024, 64 << 10
 
 Method = Literal["none", "raw", "chunks", "turns", "mpio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item goes in a data set that is in the file already.
+
+    Attributes
+    ----------
+    starts : tuple of int
+        Index of its first element, per axis.
+    before, after : tuple of int
+        Extents of the data set as it is and as it will be.
+    source : str
+        The file as it is, which nobody writes: a copy of it gets the new elements.
+    """
+
+    starts: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,10 @@ class Item:
         The bytes on disk are big-endian and those in memory are not.
     record : int
         Bytes from one index of axis 0 to the next on disk, if they do not follow each other; 0 if they do.
+    packer : Packer or None
+        How values become the numbers on disk, if not by a cast.
+    place : Place or None
+        Where it goes in a data set that is there; by default it makes a new one.
     """
 
     name: str
@@ -71,15 +98,43 @@ class Item:
     dims: tuple[str | None, ...] | None = None
     swapped: bool = False
     record: int = 0
+    packer: Packer | None = None
+    place: Place | None = None
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Index of the first element in the data set, per axis."""
+        return self.place.starts if self.place else (0,) * len(self.layout.shape)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Extents of the data set when all is written."""
+        return self.place.after if self.place else self.layout.shape
 
     @property
     def nbytes(self) -> int:
         """Bytes of the elements on disk, uncompressed."""
         return self.layout.size * self.dtype.itemsize
 
+    @property
+    def is_cast(self) -> bool:
+        """The elements on disk are other bytes than those in memory."""
+        is_same = self.local.dtype is self.dtype.torch and self.local.device.type == "cpu"
+        return not is_same or self.swapped or self.packer is not None
+
+    def fill_block(self, part: torch.Tensor, out: torch.Tensor) -> None:
+        """Fill `out`, a CPU tensor of the type on disk, with `part` of the elements: gathers strides, casts or
+        packs, fetches from the device.
+        """
+        if self.packer is None:
+            out.copy_(part)
+        else:
+            self.packer.encode(part, out)
+
     def signature(self) -> str:
         """Return the facts that must be equal on all ranks, as text."""
-        return f"{self.name} {self.layout} {self.dtype} {self.method} {self.chunks} {self.level} {self.dims}"
+        what = f"{self.name} {self.layout} {self.dtype} {self.method} {self.chunks} {self.level} {self.dims}"
+        return f"{what} {self.packer} {self.place}"
 
 
 def plan_items(
@@ -226,10 +281,9 @@ def _plan_item(
     local, layout = x.larray.detach(), x.layout
     shape = layout.shape
     compression, level, by_turns = _plan_filter(compression, op)
-    if maxshape is not None and 0 in shape:
-        chunks = plan_chunks(tuple(max(n, 1) for n in shape), target.itemsize)  # it may grow: no other layout
-    else:
-        chunks = _check_chunks(chunks, compression is not None, shape, target.itemsize, op)
+    room = shape if maxshape is None else _room(shape, maxshape, target.itemsize)
+    limits = shape if maxshape is None else tuple(1 << 40 if n is None else n for n in maxshape)
+    chunks = _check_chunks(chunks, compression is not None, room, limits, target.itemsize, op)
     method: Method = "raw" if chunks is None else "turns" if by_turns else "chunks"
     if layout.size == 0:
         method, chunks = "none", chunks if maxshape is not None else None
@@ -253,8 +307,18 @@ def _plan_filter(compression: object, op: str) -> tuple[object, int | None, bool
     return compression, None, True
 
 
+def _room(shape: tuple[int, ...], maxshape: tuple[int | None, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the extents for which chunks are chosen: where an array grows, some more of what is short."""
+    room = [max(n, 1) for n in shape]
+    for axis, limit in enumerate(maxshape):
+        if limit is None:
+            row = math.prod(room) // room[axis] * itemsize
+            room[axis] = max(room[axis], min(_GROWTH, _GROWTH_BYTES // row))
+    return tuple(room)
+
+
 def _check_chunks(
-    chunks: object, needed: bool, shape: tuple[int, ...], itemsize: int, op: str
+    chunks: object, needed: bool, shape: tuple[int, ...], limits: tuple[int, ...], itemsize: int, op: str
 ) -> tuple[int, ...] | None:
     if chunks is None or chunks is False:
         chunks = True if needed else None
@@ -267,9 +331,9 @@ def _check_chunks(
     if hasattr(chunks, "__index__"):
         chunks = (chunks,)
     good = isinstance(chunks, (tuple, list)) and len(chunks) == len(shape)
-    if not good or any(not hasattr(c, "__index__") or not 1 <= c <= n for c, n in zip(chunks, shape)):
+    if not good or any(not hasattr(c, "__index__") or not 1 <= c <= n for c, n in zip(chunks, limits)):
         raise ValueError(
-            f"{op}: chunks must be True or one extent in [1, n] per axis of {shape}, got {chunks!r}"
+            f"{op}: chunks must be True or one extent in [1, n] per axis of {limits}, got {chunks!r}"
         )
     if math.prod(chunks) * itemsize >= 1 << 32:
         raise ValueError(

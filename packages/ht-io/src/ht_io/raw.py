@@ -83,17 +83,15 @@ def _write_part(
         return None
     stop = start + local.shape[axis]
     try:
-        is_same = local.dtype is item.dtype.torch and local.device.type == "cpu" and not item.swapped
-        if is_same and _is_plain(local) and not item.record:
+        if not item.is_cast and _is_plain(local) and not item.record:
             _write_ranges(handle, offset, plan_ranges(shape, axis, start, stop), local, item.dtype.itemsize)
             return None
         scratch = None
         for low, high in plan_blocks(local.shape[0], local[0].numel() * item.dtype.itemsize):
             if scratch is None:
                 scratch = torch.empty((high - low, *local.shape[1:]), dtype=item.dtype.torch)
-            block = scratch[: high - low].copy_(
-                local[low:high]
-            )  # gathers strides, casts, fetches from the device
+            block = scratch[: high - low]
+            item.fill_block(local[low:high], block)
             if item.swapped:
                 host_view(block).byteswap(inplace=True)
             if item.record:

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from ht_comm import Communicator
 
-from .replace import Temporary, check_space, remove_stale
+from .replace import Temporary, check_space, copy_file, remove_stale
 
 MODES = ("w", "w-", "x", "a", "r+")
 _INLINE = 8  # integers that fit into the first message
@@ -165,7 +164,7 @@ def _prepare(temporary: Temporary, mode: str, needed: int, op: str) -> bool:
     keep = exists and mode in ("a", "r+")
     check_space(folder, needed + (os.path.getsize(target) if keep else 0), op)
     if keep:
-        shutil.copyfile(target, temporary.path)
+        copy_file(target, temporary.path)
     return keep
 
 

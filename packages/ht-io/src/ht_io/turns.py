@@ -40,11 +40,12 @@ def _write_own(path: str, item: Item, rank: int) -> None:
     with h5py.File(path, "r+") as file:
         dataset = file[item.name]
         row_bytes = item.local[0].numel() * item.dtype.itemsize
-        for start, stop in plan_blocks(item.local.shape[0], row_bytes, item.chunks[0]):
+        for start, stop in plan_blocks(item.local.shape[0], row_bytes, item.chunks[0] if item.chunks else 1):
             block = torch.empty((stop - start, *item.local.shape[1:]), dtype=item.dtype.torch)
-            block.copy_(item.local[start:stop])
+            item.fill_block(item.local[start:stop], block)
             where = dataset.id.get_space()
-            first = (box[0][0] + start, *(low for low, _ in box[1:]))
-            where.select_hyperslab(first, tuple(block.shape))
+            first = [low + begin for (low, _), begin in zip(box, item.starts)]
+            first[0] += start
+            where.select_hyperslab(tuple(first), tuple(block.shape))
             space = h5py.h5s.create_simple(tuple(block.shape))
             dataset.id.write(space, where, host_view(block), mtype=file_type(item.dtype))

@@ -113,19 +113,24 @@ def find_zarr(op: str) -> ModuleType:
 def open_zarr(path: object, variable: object, op: str) -> Iterator[ZarrSource]:
     """Open an array of a store for reading, as a source."""
     zarr = find_zarr(op)
-    name = os.fsdecode(os.fspath(path))
     if variable is not None and not isinstance(variable, str):
         raise TypeError(f"{op}: variable must be a name or None, got {variable!r}")
+    name, node = open_node(zarr, path, op)
+    yield ZarrSource(_find_array(zarr, node, variable, name, op), name, op)
+
+
+def open_node(zarr: ModuleType, path: object, op: str) -> tuple[str, object]:
+    """Return the name of a store and the array or group that it is."""
+    name = os.fsdecode(os.fspath(path))
     try:
         os.listdir(name)
     except OSError as error:
         text = f"{op}: path must be an existing, readable directory, got {name!r}"
         raise type(error)(error.errno, text) from None
     try:
-        node = zarr.open(store=name, mode="r")
+        return name, zarr.open(store=name, mode="r")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise OSError(errno.EIO, f"{op}: path must be a Zarr store, got {name!r} ({error})") from None
-    yield ZarrSource(_find_array(zarr, node, variable, name, op), name, op)
 
 
 def _find_array(zarr: ModuleType, node: object, variable: str | None, name: str, op: str) -> object:
