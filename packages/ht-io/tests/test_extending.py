@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray
 from ht_comm import spmd
-from ht_io import chunked, hdf5_items, load_hdf5, load_netcdf, save_hdf5, save_netcdf
+from ht_io import chunked, classic_append, hdf5_items, load_hdf5, load_netcdf, save_hdf5, save_netcdf
 from io_arrays import distribute, make_counts, make_global, same
 
 #: Filters and types of data sets that h5py makes.
@@ -289,6 +289,95 @@ def test_refusals_of_netcdf(tmp_path):
     spmd(2, write)
     with h5netcdf.File(path) as file:
         assert file["x"].shape == (2, 3)
+
+
+CLASSIC = ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"]
+
+
+@pytest.mark.parametrize("format", CLASSIC)
+@pytest.mark.parametrize("writer", ["ht", "netcdf4", "alone"])
+def test_records_of_classic_files(tmp_path, monkeypatch, format, writer):
+    """Interleaved with others, packed, of odd sizes; written where the file is."""
+    path = tmp_path / "x.nc"
+    values, times = make_global((9, 3), "int16").float(), torch.arange(9.0).double()
+    names = {"b": ("time", "y"), "packed": ("time", "y"), "rest": ("time", "y")}
+    packing = {"dtype": "int16", "scale_factor": 0.5, "_FillValue": -99}
+    if writer == "alone":
+        save_netcdf(values[:5].short(), path, "b", "w", ("time", "y"), "time", format=format)
+    elif writer == "ht":
+        arrays = {name: values[:5] for name in names}
+        arrays = {**arrays, "b": values[:5].to(torch.int8), "time": times[:5]}
+        save_netcdf(arrays, path, None, "w", names, "time", format=format, encoding={"packed": packing})
+    else:
+        with netCDF4.Dataset(path, "w", format=format) as file:
+            file.createDimension("y", 3)
+            file.createDimension("time", None)
+            for name, kind, fill in (("b", "i1", None), ("packed", "i2", -99), ("rest", "f4", None)):
+                file.createVariable(name, kind, ("time", "y"), fill_value=fill)
+            file["packed"].scale_factor = 0.5
+            for name in names:
+                file[name][:5] = values[:5].numpy()
+            file.createVariable("time", "f8", ("time",))[:5] = times[:5].numpy()
+    inode = path.stat().st_ino
+
+    def write(comm, split):
+        for low, high in ((5, 6), (6, 9)):
+            x = distribute(values[low:high], comm, split)
+            arrays = {"b": x} if writer == "alone" else {"b": x, "time": times[low:high], "packed": x}
+            save_netcdf(arrays, path, mode="a", append="time")
+            save_netcdf({"b": x[:0]}, path, mode="r+", append="time")
+
+    spmd(3, write, 0 if writer == "ht" else 1)
+    assert path.stat().st_ino == inode
+    with netCDF4.Dataset(path) as file:
+        assert file.data_model == format
+        assert file.dimensions["time"].isunlimited()
+        file.set_auto_mask(False)
+        np.testing.assert_array_equal(file["b"][...], values)
+        if writer != "alone":
+            np.testing.assert_array_equal(file["packed"][...], values)
+            np.testing.assert_array_equal(file["time"][...], times)
+            np.testing.assert_array_equal(file["rest"][:5], values[:5])
+            assert (file["rest"][5:] == np.float32(netCDF4.default_fillvals["f4"])).all()
+    before = path.read_bytes()
+    assert (load_netcdf(path, "b", split=0).larray == values).all()
+
+    def fail(comm):
+        monkeypatch.setattr(classic_append, "_fill_rest", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            save_netcdf({"b": values[:4]}, path, mode="a", append="time")
+
+    spmd(1, fail)
+    assert path.read_bytes() == before
+
+
+def test_a_loop_that_makes_a_classic_file(tmp_path):
+    def write(comm):
+        for step in range(3):
+            x = distribute(torch.full((1, 5), float(step)), comm, 1)
+            save_netcdf(x, tmp_path / "x.nc", "x", "a", ("t", "y"), append="t", format="NETCDF3_CLASSIC")
+        for arrays, options, text in (
+            ({"y": x}, {"append": "t"}, "must be one of the file"),
+            ({"x": x}, {"append": "y"}, "append must be the unlimited dimension of the file, 't'"),
+            ({"x": x[:, :2]}, {"append": "t"}, "must have the shape"),
+            ({"x": x}, {"file_slices": 1}, "file_slices must be None for classic"),
+        ):
+            with pytest.raises((ValueError, KeyError), match=text):
+                save_netcdf(arrays, tmp_path / "x.nc", mode="a", **options)
+
+    spmd(2, write)
+    with netCDF4.Dataset(tmp_path / "x.nc") as file:
+        assert file["x"][:, 4].tolist() == [0, 1, 2]
+
+
+def test_a_number_of_records_that_was_never_written(tmp_path):
+    path = tmp_path / "x.nc"
+    save_netcdf(torch.arange(5.0), path, "x", is_unlimited=True, format=CLASSIC[0])
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4
+    path.write_bytes(data)
+    save_netcdf(torch.arange(2.0), path, "x", "a", append="x_dim_0")
+    assert load_netcdf(path, "x").larray.tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
 @pytest.mark.mpi

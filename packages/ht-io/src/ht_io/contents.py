@@ -121,7 +121,9 @@ def describe_hdf5(path: object, op: str) -> Contents:
         return Contents(file.filename, "HDF5", arrays, _attributes(file.attrs))
 
 
-def _describe_dataset(dataset: h5py.Dataset, shape: tuple[int, ...] | None) -> ArrayInfo:
+def _describe_dataset(
+    dataset: h5py.Dataset, shape: tuple[int, ...] | None, is_netcdf: bool = False
+) -> ArrayInfo:
     dtype = dataset.dtype
     raw = dataset.id.get_type()
     if isinstance(raw, h5py.h5t.TypeFloatID) and raw.get_size() == 2 and raw.get_ebias() == 127:
@@ -130,7 +132,7 @@ def _describe_dataset(dataset: h5py.Dataset, shape: tuple[int, ...] | None) -> A
         text = "str" if h5py.check_string_dtype(dtype) else dtype_name(dtype)
     limits = dataset.maxshape if dataset.maxshape != dataset.shape else None
     return ArrayInfo(
-        shape or (), text, dataset.chunks, limits, axis_names(dataset), _attributes(dataset.attrs)
+        shape or (), text, dataset.chunks, limits, axis_names(dataset), _attributes(dataset.attrs, is_netcdf)
     )
 
 
@@ -140,7 +142,8 @@ def dtype_name(dtype: np.dtype) -> str:
     return name if name in types.DTYPES else str(dtype)
 
 
-def _attributes(attrs: h5py.AttributeManager) -> dict[str, object]:
+def _attributes(attrs: h5py.AttributeManager, is_netcdf: bool = False) -> dict[str, object]:
+    """Return attributes in plain types; NetCDF does not tell a number from a list of one."""
     found = {}
     for name in attrs:
         if name in _INTERNAL:
@@ -150,7 +153,8 @@ def _attributes(attrs: h5py.AttributeManager) -> dict[str, object]:
         except (OSError, TypeError):
             value = None  # of a type that h5py cannot read
         if not isinstance(value, (h5py.Reference, h5py.RegionReference)):
-            found[name] = plain(value)
+            is_single = is_netcdf and isinstance(value, np.ndarray) and value.shape == (1,)
+            found[name] = plain(value[0] if is_single else value)
     return found
 
 
@@ -164,7 +168,7 @@ def plain(value: object) -> object:
         return [plain(item) for item in value.ravel().tolist()]
     if isinstance(value, (h5py.Reference, h5py.RegionReference)):
         return None
-    return value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
+    return value
 
 
 def describe_netcdf(path: object, op: str) -> Contents:
@@ -187,10 +191,12 @@ def describe_netcdf(path: object, op: str) -> Contents:
         def visit(path: str, node: h5py.HLObject) -> None:
             is_variable = isinstance(node, h5py.Dataset)
             if is_variable and not bytes(node.attrs.get("NAME", b"")).startswith(NO_VARIABLE):
-                arrays[path.replace(HIDDEN, "")] = _describe_dataset(node, common_shape(node))
+                arrays[path.replace(HIDDEN, "")] = _describe_dataset(node, common_shape(node), is_netcdf=True)
 
         file.visititems(visit)
-        return Contents(name, "NetCDF", arrays, _attributes(file.attrs), dims, tuple(unlimited))
+        return Contents(
+            name, "NetCDF", arrays, _attributes(file.attrs, is_netcdf=True), dims, tuple(unlimited)
+        )
 
 
 def _describe_classic(header: Header, path: str) -> Contents:

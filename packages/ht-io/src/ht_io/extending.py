@@ -15,9 +15,11 @@ from ht_core import Layout, types
 from ht_core.errors import LayoutError
 
 from .cf_pack import Packer, packer_of
+from .classic import Header
 from .hdf5_read import open_to_read
 from .hdf5_scales import axis_names, common_shape
 from .loading import agree_same
+from .netcdf_read import is_classic, read_header
 from .plan_write import Item, Place
 from .storage import check_cast, stored_dtype
 
@@ -40,17 +42,21 @@ class Stored:
 
 def read_stored(
     path: str | os.PathLike, names: list[str], comm: Communicator, op: str, is_netcdf: bool = False
-) -> dict[str, Stored]:
-    """Return the data sets `names` so far as the file has them; none if there is no file. Collective.
+) -> dict[str, Stored] | Header:
+    """Return the data sets `names` so far as the file has them; none if there is no file; of a classic NetCDF file
+    the header. Collective.
 
     Distribution
     ------------
     Every rank looks at the file; one allreduce of three integers.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, Stored] | Header = {}
     error = None
     try:
-        if os.path.exists(path):
+        if is_netcdf and os.path.isfile(path) and is_classic(path):
+            with open(path, "rb", buffering=0) as file:
+                found = read_header(file, os.fsdecode(path))
+        elif os.path.exists(path):
             with open_to_read(path, op) as file:
                 for name in names:
                     if isinstance(file.get(name), h5py.Dataset):

@@ -5,6 +5,8 @@ Format: The HDF Group, *HDF5 dimension scale specification*; Unidata, *NetCDF-4 
 
 from __future__ import annotations
 
+import contextlib
+
 import h5py
 import numpy as np
 
@@ -49,7 +51,9 @@ def users(scale: h5py.Dataset) -> list[tuple[h5py.Dataset, int]]:
     """Return the data sets that have the scale, each with the axis; the scale itself is one if it is a coordinate."""
     found = [(scale, 0)] if scale.ndim else []
     for reference, axis in scale.attrs.get("REFERENCE_LIST", ()):
-        dataset = scale.file[reference] if reference else None
+        dataset = None
+        with contextlib.suppress(ValueError, KeyError):  # of what somebody has deleted
+            dataset = scale.file[reference] if reference else None
         if isinstance(dataset, h5py.Dataset) and axis < dataset.ndim:
             found.append((dataset, int(axis)))
     return found

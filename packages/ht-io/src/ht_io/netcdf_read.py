@@ -158,6 +158,12 @@ def _find_variable(file: h5py.File, variable: str) -> h5py.Dataset:
     return found
 
 
+def is_classic(path: str | os.PathLike) -> bool:
+    """Tell whether a file begins as classic ones do."""
+    with open(path, "rb") as file:
+        return file.read(3) == b"CDF"
+
+
 def read_header(file: object, path: str) -> Header:
     """Return the header of an open classic file, reading no more of it than needed.
 

@@ -12,6 +12,7 @@ import numpy as np
 from ht_comm import Communicator
 
 from .classic import TYPES, Header, Variable, build_header, pack_attribute, type_code
+from .classic_append import append_records
 from .extending import (
     Stored,
     all_or_none,
@@ -85,7 +86,8 @@ def save_netcdf(
         The dimension along which `x` is added behind what the file has, in mode "a" or "r+": for a mapping, with all
         variables in step. Other variables along it get fill values. In mode "a", variables that are not there are
         made, with this dimension unlimited. Types, packing, chunks and attributes stay as they were when a variable
-        was made; what this call says of them matters only then.
+        was made; what this call says of them matters only then. A classic file gets the records where it is, without a
+        copy: they are part of it when all is on the disk and rank 0 has written their number.
     format : {"NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"}
         NetCDF-4, or CDF-1, CDF-2, CDF-5.
     dtype : dtype, optional
@@ -135,12 +137,16 @@ def save_netcdf(
         check_addition(mode, append, file_slices, _OP)
         items, comm = plan_items(x, variable, None, None, None, None, _OP)
         found = read_stored(path, [item.name for item in items], comm, _OP, is_netcdf=True)
+        if isinstance(found, Header):
+            _append_classic(items, path, found, append, comm)
+            return
         if all_or_none(found, items, file_slices, path, _OP):
             items = _place(items, found, path, dimension_names, append, file_slices)
             grow = functools.partial(grow_dimensions, items=items)
             save_items(items, path, mode, comm, _OP, engine=engine, prepare=grow)
             return
         is_unlimited = _with_name(is_unlimited, append)
+        mode = "x" if version != 4 and mode == "a" else mode  # all ranks have seen that there is no such file
     plan, comm = _plan(
         x, variable, dtype, chunks, compression, attrs, encoding, dimension_names, is_unlimited, version
     )
@@ -201,6 +207,18 @@ def _plan(
 
     items, comm = plan_items(x, variable, dtype, chunks, compression, attrs, _OP, maxshape=limits)
     return NetCDFPlan(stored(items), extents, unlimited), comm
+
+
+def _append_classic(
+    items: list[Item], path: str | os.PathLike, header: Header, append: str | None, comm: Communicator
+) -> None:
+    if append is None:
+        raise ValueError(f"{_OP}: file_slices must be None for classic formats; use append=, or NETCDF4")
+    missing = [item.name for item in items if item.name not in header.variables]
+    if missing:
+        text = f"{_OP}: variable must be one of the file for classic formats, got {missing[0]!r}; it has"
+        raise KeyError(f"{text} {', '.join(header.variables)}")
+    append_records(items, path, header, append, comm, _OP)
 
 
 def _with_name(unlimited: object, name: str) -> object:

@@ -23,7 +23,7 @@ FORMATS = {
 
 
 #: What the netCDF library takes for "never written" where a variable does not say.
-_DEFAULT_FILLS = {
+DEFAULT_FILLS = {
     "int8": -127,
     "uint8": 255,
     "int16": -32767,
@@ -41,7 +41,7 @@ def with_fill(item: Item) -> Item:
     """Return an item that can grow with the fill value that it has by default."""
     if item.maxshape is None or item.fill is not None:
         return item
-    return replace(item, fill=np.array(_DEFAULT_FILLS[item.dtype.name], item.dtype.numpy))
+    return replace(item, fill=np.array(DEFAULT_FILLS[item.dtype.name], item.dtype.numpy))
 
 
 def plan_names(

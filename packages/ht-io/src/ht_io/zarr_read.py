@@ -156,11 +156,22 @@ def _find_array(zarr: ModuleType, node: object, variable: str | None, name: str,
     )
 
 
+def _check_codecs(array: object, path: str, op: str) -> None:
+    """Refuse chunks that are pickled: reading them could run any code."""
+    codecs = [*array.filters, *array.compressors]
+    if any("pickle" in f"{type(codec).__name__} {codec!r}".lower() for codec in codecs):
+        raise DTypeError(
+            f"{op}: variable must hold numbers as such; the chunks of {array.path!r} of {path!r} are pickled, and "
+            "reading them could run any code"
+        )
+
+
 class ZarrSource:
     """An array of a store (see `ht_io.loading`)."""
 
     def __init__(self, array: object, path: str, op: str) -> None:
         self._array, self._path, self._op = array, path, op
+        _check_codecs(array, path, op)
         stored = array.dtype
         if stored.kind not in "biufc" or stored.newbyteorder("=").name not in types.DTYPES:
             raise DTypeError(
