@@ -93,6 +93,21 @@ def test_stores_that_zarr_wrote(tmp_path, zarr_format, order):
     check_load(tmp_path / "x.zarr", torch.tensor([7, 7, 1, 2, 7, 7], dtype=torch.int16), "part")
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_values_that_xarray_packed(tmp_path, zarr_format, kind):
+    values = np.linspace(-3, 3, 20).reshape(5, 4)
+    values[2, 1] = np.nan
+    packing = {"dtype": kind, "scale_factor": 0.25, "add_offset": 1.0, "_FillValue": -99}
+    data = xarray.Dataset({"t": (("x", "y"), values)})
+    data.to_zarr(tmp_path / "x.zarr", zarr_format=zarr_format, encoding={"t": packing}, consolidated=False)
+    with xarray.open_zarr(tmp_path / "x.zarr", consolidated=False, chunks=None) as found:
+        expected = torch.tensor(found["t"].values)
+    assert torch.isnan(expected).sum() == 1
+    check_load(tmp_path / "x.zarr", expected, "t", mask_and_scale=True)
+    assert load_zarr(tmp_path / "x.zarr", "t").dtype.name == kind
+
+
 @pytest.mark.parametrize(
     "slices",
     [slice(1, None, 3), (slice(None), 2), [7, 0, -1, 0], (slice(2, 9, 2), [3, 1]), (4, slice(1, 3))],

@@ -2,6 +2,7 @@
 
 from . import checkpoint
 from ._version import __version__
+from .contents import ArrayInfo, Contents
 from .csv_read import load_csv, load_csv_from_folder
 from .csv_write import save_csv
 from .formats import FORMATS, Format, load, save
@@ -19,6 +20,8 @@ from .zarr_write import save_zarr
 
 __all__ = [
     "FORMATS",
+    "ArrayInfo",
+    "Contents",
     "Format",
     "Stream",
     "__version__",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import itertools
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -16,7 +18,8 @@ from ht_comm import Communicator
 from ht_core import DNDarray, types
 from ht_core.errors import DTypeError
 
-from .loading import load_source
+from .cf import DecodedSource, plan_packing
+from .loading import Source, load_source
 from .selection import BLOCK_BYTES, Selection
 from .storage import host_view
 
@@ -32,6 +35,7 @@ def load_zarr(
     slices: object = None,
     *,
     dtype: object = None,
+    mask_and_scale: bool = False,
 ) -> DNDarray:
     """Load an array, or a part of it, from a Zarr store. Collective.
 
@@ -52,6 +56,9 @@ def load_zarr(
         The part to read, in NumPy's notation, as in :func:`load_hdf5`.
     dtype : dtype, optional
         Element type of the result; by default the stored one.
+    mask_and_scale : bool, default: False
+        Decode packed values as xarray does (see :func:`load_netcdf`). What is missing is told by the attribute
+        ``_FillValue``, in stores of format 2 by the fill value of the array.
 
     Returns
     -------
@@ -88,7 +95,7 @@ def load_zarr(
     (4, 2)
     """
     return load_source(
-        lambda: open_zarr(path, variable, "load_zarr"),
+        lambda: open_zarr(path, variable, "load_zarr", mask_and_scale),
         op="load_zarr",
         dtype=dtype,
         split=split,
@@ -110,13 +117,26 @@ def find_zarr(op: str) -> ModuleType:
 
 
 @contextmanager
-def open_zarr(path: object, variable: object, op: str) -> Iterator[ZarrSource]:
+def open_zarr(path: object, variable: object, op: str, decode: bool = False) -> Iterator[Source]:
     """Open an array of a store for reading, as a source."""
     zarr = find_zarr(op)
     if variable is not None and not isinstance(variable, str):
         raise TypeError(f"{op}: variable must be a name or None, got {variable!r}")
     name, node = open_node(zarr, path, op)
-    yield ZarrSource(_find_array(zarr, node, variable, name, op), name, op)
+    array = _find_array(zarr, node, variable, name, op)
+    source = ZarrSource(array, name, op)
+    packing = plan_packing(array.dtype.newbyteorder("="), _packing_of(array), op) if decode else None
+    yield source if packing is None else DecodedSource(source, packing)
+
+
+def _packing_of(array: object) -> dict[str, object]:
+    """Return the attributes of an array as xarray takes them."""
+    attrs = {name: v for name, v in array.attrs.items() if not isinstance(v, (dict, type(None)))}
+    if array.metadata.zarr_format == 2:
+        return attrs if array.fill_value is None else {**attrs, "_FillValue": array.fill_value}
+    if isinstance(attrs.get("_FillValue"), str):  # floats are stored as the bytes of a double
+        attrs["_FillValue"] = struct.unpack("<d", base64.standard_b64decode(attrs["_FillValue"]))[0]
+    return attrs
 
 
 def open_node(zarr: ModuleType, path: object, op: str) -> tuple[str, object]:
