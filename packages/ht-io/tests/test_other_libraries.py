@@ -1,12 +1,13 @@
 """The same file for everybody: what others read of ours, what we read of theirs; and no file runs code."""
 
+import contextlib
+import json
 import os
 import pickle
 
 import h5netcdf
 import h5py
 import netCDF4
-import numcodecs
 import numpy as np
 import pandas
 import pytest
@@ -114,7 +115,7 @@ def test_others_read_the_same(tmp_path, case):
 def test_pandas_reads_the_same(tmp_path, dtype):
     values = make_global((7, 2), dtype)
     spmd(3, lambda comm: save(distribute(values, comm, 0), tmp_path / "x.csv", header_lines="a,b"))
-    found = pandas.read_csv(tmp_path / "x.csv", float_precision="round_trip")
+    found = pandas.read_csv(tmp_path / "x.csv")
     assert list(found.columns) == ["a", "b"]
     np.testing.assert_array_equal(found.to_numpy().astype(values.numpy().dtype), values.numpy())
 
@@ -138,9 +139,8 @@ def from_netcdf4(path):
         file.createDimension("t", None)
         file.createDimension("y", 3)
         group = file.createGroup("g")
-        group.createVariable("x", "f8", ("t", "y"), endian="big", zlib=True, shuffle=True, chunksizes=(5, 3))[
-            :
-        ] = VALUES
+        made = group.createVariable("x", ">f8", ("t", "y"), endian="big", zlib=True, chunksizes=(5, 3))
+        made[:] = VALUES
         file.createVariable("words", str, ("y",))[:] = np.array(["a", "b", "c"], object)
 
 
@@ -233,17 +233,14 @@ def hdf5_bomb(path, bomb):
         file.attrs["x"] = np.void(pickle.dumps(bomb))
 
 
-def zarr_bomb(path, bomb):
-    made = zarr.create_array(
-        path,
-        shape=(2,),
-        chunks=(2,),
-        dtype="f8",
-        zarr_format=2,
-        filters=[numcodecs.Pickle()],
-        compressors=None,
+def zarr_bomb(path, bomb, place):
+    """A store of numbers whose chunks are to be unpickled."""
+    zarr.create_array(path, shape=(2,), chunks=(2,), dtype="f8", zarr_format=2, compressors=None)[...] = 1.0
+    facts = json.loads((path / ".zarray").read_text())
+    facts[place] = (
+        {"id": "pickle", "protocol": 5} if place == "compressor" else [{"id": "pickle", "protocol": 5}]
     )
-    made[...] = 1.0
+    (path / ".zarray").write_text(json.dumps(facts))
     (path / "0").write_bytes(pickle.dumps(bomb))
 
 
@@ -256,7 +253,8 @@ BOMBS = [
     ("x.npz", ("x",), lambda path, bomb: np.savez(path, x=np.array([bomb], dtype=object))),
     ("x.h5", ("x",), hdf5_bomb),
     ("x.nc", ("x",), hdf5_bomb),
-    ("x.zarr", (), zarr_bomb),
+    ("x.zarr", (), lambda path, bomb: zarr_bomb(path, bomb, "compressor")),
+    ("x.zarr", (), lambda path, bomb: zarr_bomb(path, bomb, "filters")),
     ("x.csv", (), csv_bomb),
 ]
 
@@ -268,10 +266,11 @@ def test_no_file_runs_code(tmp_path, monkeypatch, file, name, write):
     monkeypatch.chdir(tmp_path)
     bomb = Bomb(tmp_path / "owned")
     write(tmp_path / file, bomb)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError, OSError), match="load_"):
         load(tmp_path / file, *name)
     for look in (inspect, attributes):
-        look(tmp_path / file)
+        with contextlib.suppress(OSError):
+            look(tmp_path / file)
     if file == "x.h5":
         with pytest.raises(OSError, match="must be a checkpoint"):
             checkpoint.load(tmp_path / file)

@@ -93,7 +93,7 @@ def plan_encoding(
     """Return the type on disk, the attributes and the packer that an encoding means for values of type `stored`.
 
     >>> plan_encoding({"dtype": "int16", "scale_factor": 0.1}, types.float32, {"units": "K"}, "save")[:2]
-    (int16, {'units': 'K', 'scale_factor': np.float64(0.1)})
+    (ht.int16, {'units': 'K', 'scale_factor': np.float64(0.1)})
     """
     if not isinstance(given, Mapping) or any(key not in KEYS for key in given):
         raise ValueError(f"{op}: encoding must be a mapping with keys among {', '.join(KEYS)}, got {given!r}")

@@ -147,7 +147,7 @@ def load(
     ((4, 2), 0)
     >>> x, nothing = ht_io.checkpoint.load("pair.h5", like=(ht_core.zeros((4, 2), dtype="float64", split=0), None))
     >>> x.dtype, x.split
-    (float64, 0)
+    (ht.float64, 0)
     """
     op = "checkpoint.load"
     comm = get_comm() if comm is None else comm

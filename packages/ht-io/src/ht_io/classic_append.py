@@ -60,8 +60,9 @@ def append_records(
     rest = [v for v in header.variables.values() if header.is_record(v) and v.name not in given]
     if not number:
         return
-    end = max(v.begin for v in header.variables.values() if header.is_record(v))
-    end = -(-(end + (old + number) * header.record_bytes()) // 4) * 4
+    first = min(v.begin for v in header.variables.values() if header.is_record(v))
+    last = first + old * header.record_bytes()
+    end = -(-(last + number * header.record_bytes()) // 4) * 4
     sizes: list[int] = []  # of the file as it was, on rank 0
     error = None
     try:
@@ -72,7 +73,8 @@ def append_records(
         comm.agree(error or _attempt(lambda: _fill_rest(name, rest, header, old, number, comm), name, op))
     except BaseException:
         if sizes:
-            os.truncate(name, sizes[0])
+            os.truncate(name, min(last, sizes[0]))
+            os.truncate(name, sizes[0])  # with zeros for padding
         raise
     comm.agree(_attempt(lambda: _count(name, header, old + number), name, op) if comm.rank == 0 else None)
 
