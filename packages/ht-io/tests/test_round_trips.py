@@ -54,12 +54,13 @@ def read(comm, folder, form, values):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_round_trip(tmp_path, form):
-    """All types at once, each in a file of its own."""
+    """Each type in a file of its own, in two of the four cases; every case has all kinds of types."""
     refused = FORMATS[form][3]
     values = {dtype: make_global((5, 3), dtype) for dtype in DTYPES}
 
-    def write_all(comm, split):
-        for dtype, each in values.items():
+    def write_all(comm, split, chosen):
+        for dtype in chosen:
+            each = values[dtype]
             folder = tmp_path / dtype
             if comm.rank == 0:
                 folder.mkdir(exist_ok=True)
@@ -70,11 +71,12 @@ def test_round_trip(tmp_path, form):
             else:
                 write(comm, folder, form, each, split)
 
-    def read_all(comm):
-        for dtype, each in values.items():
+    def read_all(comm, chosen):
+        for dtype in chosen:
             if dtype not in refused:
-                read(comm, tmp_path / dtype, form, each)
+                read(comm, tmp_path / dtype, form, values[dtype])
 
-    for p, q, split in ((1, 3, None), (2, 1, 0), (4, 2, 1), (3, 7, 0)):
-        spmd(p, write_all, split)
-        spmd(q, read_all)
+    for case, (p, q, split) in enumerate(((1, 3, None), (2, 1, 0), (4, 2, 1), (3, 7, 0))):
+        chosen = [dtype for number, dtype in enumerate(DTYPES) if (number + case) % 4 < 2]
+        spmd(p, write_all, split, chosen)
+        spmd(q, read_all, chosen)
