@@ -75,6 +75,7 @@ def row(
     return Case(
         f"{group}: {name}",
         f"{shape} {dtype}",
+        group=group,
         ours=_in_stack(call, shape, dtype, split),
         heat=None if heat is False else _in_stack(heat or call, shape, dtype, split),
         peers=peers,
@@ -91,6 +92,7 @@ def make(name: str, ours: Callable[[Any], Any], numpy: Callable[[Any], Any]) -> 
     return Case(
         f"creation: {name}",
         f"{SIZE} float32",
+        group="creation",
         spmd=setup(ours),
         peers={"NumPy": setup(numpy, np)},
         heat_target=1.0,
@@ -111,8 +113,19 @@ def small(
     )
     return [
         alone,
-        Case(f"small: {name}", "100 float32", spmd=_in_stack(call, shape, dtype, 0), heat_target=1.0),
+        Case(
+            f"small: {name}",
+            "100 float32",
+            group="small",
+            spmd=_in_stack(call, shape, dtype, 0),
+            heat_target=1.0,
+        ),
     ]
+
+
+def part(group: str, cases: list[Case]) -> list[Case]:
+    """Make the cases of another script a group of this one."""
+    return [replace(case, name=f"{group}: {case.name}", group=group) for case in cases]
 
 
 CASES = [
@@ -178,16 +191,16 @@ CASES = [
         reps=3,
     ),
     row(
-        "histograms",
+        "reductions",
         "histogram",
         lambda lib, x: lib.histogram(x, bins=100),
         shape=SIZE,
         heat=lambda lib, x: lib.histc(x, 100),
     ),
-    *(replace(case, name=f"random: {case.name}") for case in drawing.CASES),
-    *(replace(case, name=f"indexing: {case.name}") for case in indexing.CASES),
-    *(replace(case, name=f"rearranging: {case.name}") for case in rearranging.CASES),
-    *(replace(case, name=f"sorting: {case.name}") for case in sorting.CASES),
+    *part("random", drawing.CASES),
+    *part("indexing", indexing.CASES),
+    *part("rearranging", rearranging.CASES),
+    *part("sorting", sorting.CASES),
 ]
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ heat       ``mpiexec -n 2`` with ``--heat-python`` (if given)         1 per rank
 peers      one process, this Python: scikit-learn, NumPy, torch       2
 =========  =========================================================  =======================
 
-The figure of a case is the median over rounds of the medians over repetitions. This module must import
-with NumPy alone: the Heat environment holds nothing of ours.
+The time of a case is the median over rounds of the medians over repetitions; a ratio of two contenders is the median
+over rounds of the ratios of one round. This module must import with NumPy alone: the Heat environment holds nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ MACHINE = "machine"
 TIMEOUT = 900.0
 
 Run = Callable[[], Any]
+#: One round: {case: {contender: seconds}}.
+Round = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Case:
     reps : repetitions per round (fewer where they would take longer than a second and a half).
     flops, traffic : float32 operations, and bytes read and written, that nobody can do without. With the speed of a
         float32 matrix product and of a copy, measured in the same run, they give a floor of the time.
+    group : rows of one group enter the geometric mean over all groups as one figure.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Case:
     reps: int = 15
     flops: float | None = None
     traffic: float | None = None
+    group: str = ""
 
     def setup(self, contender: str) -> dict[str, Setup]:
         """Name in the results -> set-up function, for one contender."""
@@ -241,12 +246,12 @@ def _start(contender: str, script: str, args: argparse.Namespace, work: Path) ->
     return json.loads(out.read_text())
 
 
-def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """All rounds of all contenders; {case: {name: median seconds}}."""
+def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> list[Round]:
+    """All rounds of all contenders."""
     contenders = [name for name in ("ours", "heat", "peers", "ours-1") if any(c.setup(name) for c in cases)]
     if not args.heat_python and "heat" in contenders:
         contenders.remove("heat")
-    samples: dict[str, dict[str, list[float]]] = {case.name: {} for case in cases}
+    rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="ht-bench-") as folder:
         work = Path(folder)
         (work / "data").mkdir()
@@ -255,15 +260,12 @@ def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> dict[str
             if case.prepare is not None:
                 case.prepare(work / "data")
         for number in range(args.rounds):
+            rounds.append({})
             for contender in contenders:
                 print(f"round {number + 1} of {args.rounds}: {contender}", file=sys.stderr)
                 for case, figures in _start(contender, script, args, work).items():
-                    for name, seconds in figures.items():
-                        samples.setdefault(case, {}).setdefault(name, []).append(seconds)
-    return {
-        case: {name: statistics.median(values) for name, values in figures.items()}
-        for case, figures in samples.items()
-    }
+                    rounds[-1].setdefault(case, {}).update(figures)
+    return rounds
 
 
 # ---------------------------------------------------------------------------------------------- reporting
@@ -279,11 +281,31 @@ def _seconds(value: float | None) -> str:
     raise AssertionError("unreachable: every time has a unit")
 
 
-def _ratio(other: float | None, ours: float | None, target: float | None) -> str:
+def times(rounds: list[Round], case: str) -> dict[str, float]:
+    """{contender: median of its seconds over rounds} of one case."""
+    figures: dict[str, list[float]] = {}
+    for one in rounds:
+        for name, seconds in one.get(case, {}).items():
+            figures.setdefault(name, []).append(seconds)
+    return {name: statistics.median(seconds) for name, seconds in figures.items()}
+
+
+def ratio(rounds: list[Round], case: Case, others: list[str]) -> float | None:
+    """Median over rounds of the time of the fastest of `others` over ours in that round; None where there is none."""
+    found = []
+    for one in rounds:
+        figures = one.get(case.name, {})
+        ours = figures.get("ours", figures.get("ours-1"))
+        best = min((figures[name] for name in others if name in figures), default=None)
+        if ours and best is not None:
+            found.append(best / ours)
+    return statistics.median(found) if found else None
+
+
+def _verdict(factor: float | None, target: float | None) -> str:
     """'52x (40x: yes)': how many times faster ours is, and whether that reaches the target."""
-    if other is None or not ours:
+    if factor is None:
         return "–" if target is None else f"– (target {target:g}x)"
-    factor = other / ours
     if target is None:
         return f"{factor:.3g}x"
     return f"{factor:.3g}x (target {target:g}x: {'yes' if factor >= target else '**no**'})"
@@ -294,34 +316,38 @@ def floor(case: Case, machine: dict[str, float]) -> float:
     return max((getattr(case, name) or 0.0) / speed for name, speed in machine.items()) if machine else 0.0
 
 
-def _mean_over_heat(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
-    """A line with the geometric mean of Heat's times over ours."""
-    pairs = [
-        (x["heat"], x["ours"])
-        for x in (results.get(c.name, {}) for c in cases)
-        if {"heat", "ours"} <= x.keys()
-    ]
-    if not pairs:
+def means_over_heat(cases: list[Case], rounds: list[Round]) -> str:
+    """Lines with the geometric means of Heat's times over ours: of all rows, of each group, of the groups' means."""
+    found = [(case.group, factor) for case in cases if (factor := ratio(rounds, case, ["heat"]))]
+    if not found:
         return ""
-    mean = statistics.geometric_mean(heat / ours for heat, ours in pairs)
-    return f"\nGeometric mean of Heat / ours over {len(pairs)} rows: {mean:.3g}"
+    mean = statistics.geometric_mean
+    lines = [f"\nGeometric mean of Heat / ours over {len(found)} rows: {mean(f for _, f in found):.3g}"]
+    groups: dict[str, list[float]] = {}
+    for group, factor in found:
+        groups.setdefault(group, []).append(factor)
+    if groups.keys() != {""}:
+        of_each = {group: mean(factors) for group, factors in groups.items()}
+        text = ", ".join(f"{group or 'others'} {of_each[group]:.3g}" for group in groups)
+        lines += [f"\nof {len(groups)} groups: {mean(of_each.values()):.3g} ({text})"]
+    return "\n".join(lines)
 
 
-def table(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
+def table(cases: list[Case], rounds: list[Round]) -> str:
     """Markdown table of the results: times, ratios, targets."""
-    machine = results.get(MACHINE, {})
+    machine = times(rounds, MACHINE)
     lines = [
         f"| operation | ours, {RANKS} ranks x 1 thread | Heat, the same | best of one process x "
         f"{PEER_THREADS} threads | Heat / ours | best / ours |{' ours / floor |' if machine else ''}",
         f"|---|---|---|---|---|---|{'---|' if machine else ''}",
     ]
     for case in cases:
-        figures = results.get(case.name, {})
+        figures = times(rounds, case.name)
         ours, heat = figures.get("ours", figures.get("ours-1")), figures.get("heat")
         peers = {name: figures[name] for name in case.peers if name in figures}
         best = min(peers, key=peers.get, default=None)
         best_time = peers.get(best)
-        against = _ratio(best_time, ours, case.peer_target)
+        against = _verdict(ratio(rounds, case, list(peers)), case.peer_target)
         if case.over_us is not None and ours is not None and best_time is not None:
             over = (ours - best_time) * 1e6
             verdict = "yes" if over <= case.over_us else "**no**"
@@ -330,7 +356,7 @@ def table(cases: list[Case], results: dict[str, dict[str, float]]) -> str:
         lines.append(
             f"| {title} | {_seconds(ours)} "
             f"| {_seconds(heat)} | {_seconds(best_time)}{f' {best}' if best else ''} "
-            f"| {_ratio(heat, ours, case.heat_target)} | {against} |"
+            f"| {_verdict(ratio(rounds, case, ['heat']), case.heat_target)} | {against} |"
         )
         if machine:
             least = floor(case, machine)
@@ -345,7 +371,9 @@ def _arguments(script: str) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="only cases whose name contains one of these"
     )
-    parser.add_argument("--json", type=Path, help="also write the seconds to this file")
+    parser.add_argument(
+        "--json", type=Path, help="write the seconds to this file, after the rounds that it holds already"
+    )
     parser.add_argument("--worker", choices=["ours", "ours-1", "heat", "peers"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -360,8 +388,9 @@ def main(cases: list[Case], script: str) -> None:
     if args.worker:
         _work(cases, args.worker, args.data, args.out)
         return
-    results = _drive(cases, script, args)
+    rounds = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    rounds += _drive(cases, script, args)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
-    print(table(cases, results))
-    print(_mean_over_heat(cases, results))
+        args.json.write_text(json.dumps(rounds, indent=1))
+    print(table(cases, rounds))
+    print(means_over_heat(cases, rounds))

@@ -14,6 +14,10 @@ from .. import types
 #: Elements of a tile: a few of them in float64 stay in the second-level cache.
 TILE = 1 << 14
 _DEVICE_TILE = 1 << 22
+#: Tolerance, in bins, up to which float32 does: one element in five hundred is unsure, or fewer.
+_FEW = 1e-3
+#: Scales of bins between this and its inverse keep clear of the limits of float32.
+_SMALL = 1e-30
 
 
 def tiles(flat: torch.Tensor, least: int = 0) -> list[slice]:
@@ -80,11 +84,10 @@ def count(
     if not n:
         return slots[:0]
     marks = torch.from_numpy(edges).to(device).double()
-    fast = EvenBins(edges, is_inside) if is_even and device.type == "cpu" and edges[0] < edges[-1] else None
-    places = torch.empty(min(TILE, flat.shape[0]), dtype=torch.int32)
+    fast = EvenBins(edges, is_inside, flat.dtype) if is_even and device.type == "cpu" else None
     for part in tiles(flat):
         if fast is not None and fast.is_usable:
-            index = fast.slots(flat[part], marks, places)
+            index = fast.slots(flat[part])
         else:
             index = bin_of(ordinary(flat[part]), marks, is_even) + 1
         add_up(slots, index, None if weights is None else weights[part])
@@ -95,8 +98,18 @@ class EvenBins:
     """Evenly spaced bins, as a linear function from values to places.
 
     The place of x is ``t = (x - first) * n / (last - first)``, and its bin the integer below. Rounding moves t by at
-    most a few eps of float64 times n, and an edge by half an eps of its dtype times its magnitude: where t is further
-    than that from an integer, the bin is sure.
+    most a few eps of the type of the computation times n, and an edge by half an eps of its dtype times its magnitude:
+    where t is further than that from an integer, the bin is sure. The others, often few, are compared with the edge
+    next to them.
+
+    Parameters
+    ----------
+    edges : numpy.ndarray of shape (n + 1,)
+    is_inside : bool
+        No element lies outside the edges, or is NaN.
+    dtype : torch.dtype
+        Of the elements. The places of floating-point numbers of up to 32 bits are computed in float32 where that
+        leaves few of them unsure.
 
     Attributes
     ----------
@@ -104,22 +117,34 @@ class EvenBins:
         The tolerance is small against a bin.
     """
 
-    def __init__(self, edges: np.ndarray, is_inside: bool) -> None:
-        self.n = len(edges) - 1
+    def __init__(self, edges: np.ndarray, is_inside: bool, dtype: torch.dtype) -> None:
+        self.n, self.is_inside = len(edges) - 1, is_inside
         self.first, last = float(edges[0]), float(edges[-1])
-        self.is_inside = is_inside
         with np.errstate(all="ignore"):
             self.scale = float(np.float64(self.n) / np.float64(last - self.first))
-            largest = max(abs(self.first), abs(last))
-            eps = np.finfo(edges.dtype).eps if edges.dtype.kind == "f" else 0.0
-            self.near = 4 * (max(eps, 2.0**-52) * largest * self.scale + 2.0**-52 * self.n)
+        largest = max(abs(self.first), abs(last)) * self.scale
+        held = float(np.finfo(edges.dtype).eps) if edges.dtype.kind == "f" else 0.0
+        narrow = self._near(2.0**-23, held, largest)
+        is_narrow = dtype.is_floating_point and dtype.itemsize <= 4 and narrow < _FEW
+        # Far from where float32 overflows or loses bits.
+        is_narrow = is_narrow and _SMALL < self.scale < 1 / _SMALL and largest / self.scale < 1 / _SMALL
+        self.near = narrow if is_narrow else self._near(2.0**-52, held, largest)
         self.is_usable = 0 < self.scale < np.inf and bool(self.near < 1 / 64)
-        self._place, self._gap = np.empty(TILE), np.empty(TILE)
+        self._edges = edges.astype(np.float64)
+        work = np.float32 if is_narrow else np.float64
+        self._place, self._gap = np.empty(TILE, work), np.empty(TILE, work)
+        self._index = torch.empty(TILE, dtype=torch.int32)
 
-    def slots(self, x: torch.Tensor, marks: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Write one more than the bin of each element to `out`: 0 below, n + 1 above; NaN is below. Return it."""
+    def _near(self, eps: float, held: float, largest: float) -> float:
+        return 4 * (max(eps, held) * largest + eps * self.n)
+
+    def slots(self, x: torch.Tensor) -> torch.Tensor:
+        """Return one more than the bin of each element, int32: 0 below, n + 1 above; NaN is below.
+
+        The memory is used again by the next call.
+        """
         size = x.shape[0]
-        place, gap, out = self._place[:size], self._gap[:size], out[:size]
+        place, gap, index = self._place[:size], self._gap[:size], self._index[:size]
         torch.from_numpy(place).copy_(x)
         with np.errstate(all="ignore"):
             place -= self.first
@@ -130,10 +155,14 @@ class EvenBins:
             np.rint(place, out=gap)
             gap -= place
             np.abs(gap, out=gap)
-        unsure = gap <= self.near
-        place += 1.0
-        out.copy_(torch.from_numpy(place))
-        if unsure.any():
-            where = torch.from_numpy(np.flatnonzero(unsure))
-            out[where] = bin_of(ordinary(x[where]), marks, True).to(out.dtype) + 1
-        return out
+            where = np.flatnonzero(gap <= self.near)
+            nearest = np.rint(place[where]).astype(np.intp)
+            place += 1.0
+            index.copy_(torch.from_numpy(place))
+        if len(where):
+            exact = ordinary(x[torch.from_numpy(where)]).numpy()
+            edge = self._edges[nearest]
+            # The last bin holds its right edge, and the others do not.
+            is_over = np.where(nearest == self.n, exact > edge, exact >= edge)
+            index.numpy()[where] = nearest + is_over
+        return index
