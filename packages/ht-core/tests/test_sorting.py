@@ -169,10 +169,31 @@ def test_long_columns(dtype, kind, shape, counts):
 @pytest.mark.parametrize("counts", [(700, 800), (0, 500, 999, 0, 1), (300,) * 5])
 def test_long_vectors_are_divided_before_they_move(dtype, kind, counts, monkeypatch):
     monkeypatch.setattr(sort_by_parts, "LONG", 16)
+    if counts[0] != 700:  # several rounds of the exchange, in place
+        monkeypatch.setattr(sort_by_parts, "ROUND", 500)
     values = tricky(dtype, (1500,), kind if kind in KINDS else "spread")
     if kind not in KINDS:  # the parts of the ranks do not overlap
         values = np.sort(values)[::-1].copy()
     check_sort(values, (0, counts), len(counts), 0, kind == "special")
+
+
+@pytest.mark.parametrize("few", [1, 300, 1000])
+@pytest.mark.parametrize("counts", [(700, 800), (0, 500, 999, 0, 1), (1500,)])
+def test_keys_that_fit_into_no_word_are_told_apart_by_their_last_bits(few, counts, monkeypatch):
+    monkeypatch.setattr(sort_by_parts, "LONG", 16)
+    monkeypatch.setattr(engine, "_TILE", 16)
+    rng = np.random.default_rng(3)
+    values = rng.integers(-3, 4, 1500) << 61 | rng.integers(0, few, 1500)
+    values[::7] = rng.integers(-(2**63), 2**63 - 1, len(values[::7]))
+    expected = np.argsort(values, kind="stable")
+
+    def run(comm):
+        layout = ht.Layout(values.shape, 0, counts)
+        x = ht.DNDarray(torch.from_numpy(values[layout.slices(comm.rank)].copy()), layout, comm)
+        return whole(ht.argsort(x))
+
+    for order in spmd(len(counts), run):
+        np.testing.assert_array_equal(order, expected)
 
 
 @pytest.mark.parametrize("intervals", [[(5, 9)], [(-90, -80), (40, 40)], [(200, 300)]])

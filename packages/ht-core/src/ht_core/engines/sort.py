@@ -53,10 +53,28 @@ def argsort_rows(keys: torch.Tensor) -> torch.Tensor:
         return torch.sort(keys, stable=True)[1]
     words = with_index(keys)
     if words is not None:
-        bits = _index_bits(keys.shape[-1])
+        bits = index_bits(keys.shape[-1])
         return sort_rows(words).bitwise_and_((1 << bits) - 1)
+    if keys.numel() == keys.shape[-1] >= _TILE and keys.itemsize == 8:
+        return _argsort_by_leading_bits(keys.reshape(-1)).view(keys.shape)
+    return _argsort_by_keys(keys)
+
+
+def _argsort_by_keys(keys: torch.Tensor) -> torch.Tensor:
     order = torch.from_numpy(np.argsort(keys.numpy(), axis=-1))
     _order_ties(keys, order)
+    return order
+
+
+def _argsort_by_leading_bits(keys: torch.Tensor) -> torch.Tensor:
+    """Sort a vector by as many leading bits as fit into a word with the place, then those that have these in common."""
+    n = len(keys)
+    packed = sort_rows(with_leading_bits(keys, 0, n, *torch.stack(torch.aminmax(keys)).tolist()))
+    slots = torch.from_numpy(np.flatnonzero(ties_of_leading_bits(packed, n).numpy()))
+    order = index_of(packed, n)
+    if len(slots):  # groups of them follow each other in the order of their keys already
+        places = order[slots]
+        order[slots] = places[_argsort_by_keys(keys[places])]
     return order
 
 
@@ -89,7 +107,7 @@ def with_index(
         Bounds of the keys; looked up where 64-bit keys have none given.
     """
     n = keys.shape[-1] if n is None else n
-    bits = _index_bits(n)
+    bits = index_bits(n)
     if keys.itemsize < 8:
         least = torch.iinfo(keys.dtype).min
         most = torch.iinfo(keys.dtype).max
@@ -103,12 +121,33 @@ def with_index(
     return words.bitwise_or_(torch.arange(offset, offset + keys.shape[-1], device=keys.device))
 
 
+def with_leading_bits(keys: torch.Tensor, offset: int, n: int, least: int, most: int) -> torch.Tensor:
+    """Return words as :func:`with_index` does of a vector in [least, most], without the last bits of the keys."""
+    bits, shift = index_bits(n), 0
+    while ((most >> shift) - (least >> shift)).bit_length() + bits > 63:
+        shift += 1
+    words = keys.bitwise_right_shift(shift).sub_(least >> shift).bitwise_left_shift_(bits)
+    return words.bitwise_or_(torch.arange(offset, offset + len(keys), device=keys.device))
+
+
+def ties_of_leading_bits(words: torch.Tensor, n: int) -> torch.Tensor:
+    """Return which of the sorted words, a vector, have the key of the one before or after them."""
+    bits = index_bits(n)
+    tied = torch.zeros(len(words), dtype=torch.bool, device=words.device)
+    for at in range(0, len(words) - 1, _TILE):
+        ranked = words[at : at + _TILE + 1] >> bits
+        same = ranked[1:] == ranked[:-1]
+        tied[at : at + len(same)] |= same
+        tied[at + 1 : at + 1 + len(same)] |= same
+    return tied
+
+
 def index_of(words: torch.Tensor, n: int) -> torch.Tensor:
     """Return the indices below `n` in words made by :func:`with_index`, in their memory."""
-    return words.bitwise_and_((1 << _index_bits(n)) - 1)
+    return words.bitwise_and_((1 << index_bits(n)) - 1)
 
 
-def _index_bits(n: int) -> int:
+def index_bits(n: int) -> int:
     return max(n - 1, 0).bit_length()
 
 
@@ -123,7 +162,7 @@ def _order_ties(keys: torch.Tensor, order: torch.Tensor) -> None:
     starts = ~tied
     tied[..., :-1] |= same
     groups = starts[tied].to(torch.int64).cumsum_(0)
-    bits = _index_bits(keys.shape[-1])
+    bits = index_bits(keys.shape[-1])
     words = groups.bitwise_left_shift_(bits).bitwise_or_(order[tied])
     order[tied] = sort_rows(words).bitwise_and_((1 << bits) - 1)
 

@@ -27,15 +27,20 @@ import numpy as np
 import torch
 from ht_comm import Communicator
 
+from .gather import by_owner, exchange_counts
+from .index_local import true_places
 from .sort import (
     carry_by_words,
     find_places,
+    index_bits,
     index_of,
     is_on_host,
     merge_over_ranks,
     send_pieces,
     sort_rows,
+    ties_of_leading_bits,
     with_index,
+    with_leading_bits,
 )
 
 #: Elements per rank from which dividing first is faster.
@@ -43,6 +48,8 @@ LONG = 1 << 16
 #: Sampled elements of all ranks together, and the least of one rank.
 SAMPLED, LEAST = 1 << 13, 64
 _TILE = 1 << 17
+#: Bytes of a rank's keys that one round of their exchange holds beside the keys.
+ROUND = 8 << 20
 _MAX = torch.iinfo(torch.int64).max
 
 
@@ -58,13 +65,48 @@ def sort_over_ranks(keys: torch.Tensor, counts: Sequence[int], comm: Communicato
 
     *Distribution*: collective. Several columns, short vectors and narrow keys: as ``merge_over_ranks``. Long vectors:
     one allgather of at most 64 KiB, one allreduce of 2 p counts, and of the middle parts as ``merge_over_ranks``; one
-    alltoallv in which each key is sent at most once. Memory: the result, and a few percent of `keys`.
+    alltoallv for each :data:`ROUND` bytes of the longest part, in which each key is sent at most once. Memory: a few
+    percent of `keys`, in which the result is, and a round.
     """
-    if keys.shape[0] > 1 or keys.itemsize < 4 or sum(counts) < LONG * comm.size:
+    if not _is_long(keys, counts, comm):
         return merge_over_ranks(sort_rows(keys), counts, comm)
     cuts = divide_over_ranks(keys[0], counts, comm)
-    (merged,) = send_pieces([keys], cuts[None], comm)
-    return sort_rows(merged)
+    rounds = -(-max(counts) * keys.itemsize // ROUND)
+    if rounds == 1:
+        (keys,) = send_pieces([keys], cuts[None], comm)
+    else:
+        _exchange_in_place(keys[0], cuts, rounds, comm)
+    return sort_rows(keys)
+
+
+def _is_long(keys: torch.Tensor, counts: Sequence[int], comm: Communicator) -> bool:
+    return keys.shape[0] == 1 and keys.itemsize >= 4 and sum(counts) >= LONG * comm.size
+
+
+def _exchange_in_place(keys: torch.Tensor, cuts: torch.Tensor, rounds: int, comm: Communicator) -> None:
+    """Send each rank its piece of `keys`, a vector, and put what comes, which is as much, where that was; in any order.
+
+    Of every piece each round sends one part in `rounds`, so what comes fits where something went, but for a key or so
+    of each rank, which waits.
+    """
+    lengths = cuts.diff()
+    sent, got = lengths.tolist(), comm.alltoall(lengths).tolist()
+    sent[comm.rank] = got[comm.rank] = 0
+    starts, free, waiting = cuts.tolist(), [], keys[:0]
+    for at in range(rounds):
+        spans = [(start + n * at // rounds, start + n * (at + 1) // rounds) for start, n in zip(starts, sent)]
+        packed = torch.cat([keys[a:b] for a, b in spans])
+        coming = tuple(n * (at + 1) // rounds - n * at // rounds for n in got)
+        moved = comm.alltoallv(packed, tuple(b - a for a, b in spans), coming)
+        waiting = torch.cat([waiting, moved]) if len(waiting) else moved
+        free += [(a, b) for a, b in spans if a < b]
+        while len(waiting) and free:
+            a, b = free.pop()
+            n = min(b - a, len(waiting))
+            keys[a : a + n] = waiting[:n]
+            waiting = waiting[n:]
+            if n < b - a:
+                free.append((a + n, b))
 
 
 def order_over_ranks(
@@ -72,10 +114,14 @@ def order_over_ranks(
 ) -> torch.Tensor:
     """Return this rank's part of the int64 places from which the stably sorted columns take their elements.
 
-    Where key and place fit into 63 bits together they are sorted as one integer. `words` is emptied.
+    Where key and place fit into 63 bits together they are sorted as one integer. Where not, of one long vector, the
+    leading bits of the keys are, and then those by their whole keys that have these bits in common with others. `words`
+    is emptied.
 
     *Distribution*: collective. For one word as :func:`sort_over_ranks`, and one allreduce of the extremes of 64-bit
-    keys; where key and place do not fit, or for several words, as ``carry_by_words``.
+    keys; where key and place do not fit, or for several words, as ``carry_by_words``. With leading bits two allgathers
+    of four integers more, and if any keys have them in common, of these the places to the owners, the keys back, and
+    as ``carry_by_words``.
     """
     offset, n = sum(counts[: comm.rank]), sum(counts)
     if len(words) == 1:
@@ -86,8 +132,52 @@ def order_over_ranks(
         if packed is not None:
             words.clear()
             return index_of(sort_over_ranks(packed, counts, comm), n)
+        if words[0].itemsize == 8 and _is_long(words[0], counts, comm):
+            return _order_by_leading_bits(words.pop(), counts, least, most, comm)
     places = torch.arange(offset, offset + counts[comm.rank], device=words[0].device).expand(words[0].shape)
     return carry_by_words(words, [places], counts, comm)[0]
+
+
+def _order_by_leading_bits(
+    keys: torch.Tensor, counts: Sequence[int], least: int, most: int, comm: Communicator
+) -> torch.Tensor:
+    """Return the order of one column of keys in [least, most], which do not fit into a word with their places."""
+    n = sum(counts)
+    packed = with_leading_bits(keys[0], sum(counts[: comm.rank]), n, least, most)
+    packed = sort_over_ranks(packed[None], counts, comm)[0]
+    # The leading bits of the neighbours on other ranks, and how many here have theirs in common with others.
+    tied = ties_of_leading_bits(packed, n)
+    bits = index_bits(n)
+    ends = [int(packed[0]) >> bits, int(packed[-1]) >> bits] if len(packed) else [0, 0]
+    ends = comm.allgather(torch.tensor([len(packed), *ends], device=keys.device)).view(-1, 3).tolist()
+    held = [r for r, end in enumerate(ends) if end[0]]
+    if len(packed):
+        at = held.index(comm.rank)
+        tied[0] |= at > 0 and ends[held[at - 1]][2] == ends[comm.rank][1]
+        tied[-1] |= at + 1 < len(held) and ends[held[at + 1]][1] == ends[comm.rank][2]
+    slots = true_places(tied)
+    order = index_of(packed, n)
+    tied_counts = exchange_counts(len(slots), comm, keys.device)
+    if sum(tied_counts):
+        places = order[slots]
+        carried = [_look_up(keys[0], places, counts, comm)[None]]
+        order[slots] = carry_by_words(carried, [places[None]], tied_counts, comm)[0][0]
+    return order[None]
+
+
+def _look_up(
+    keys: torch.Tensor, places: torch.Tensor, counts: Sequence[int], comm: Communicator
+) -> torch.Tensor:
+    """Return the keys at some places of the whole vector.
+
+    *Distribution*: collective. One alltoall of counts, one alltoallv of places, one of keys.
+    """
+    stops = torch.tensor([*accumulate(counts)], device=places.device)
+    order, asked = by_owner(torch.searchsorted(stops, places, right=True), comm.size)
+    answered = tuple(comm.alltoall(torch.tensor(asked, device=places.device)).tolist())
+    wanted = comm.alltoallv(places[order], asked, answered) - sum(counts[: comm.rank])
+    told = comm.alltoallv(keys[wanted], answered, asked)
+    return torch.empty_like(told).index_copy_(0, order, told)
 
 
 def _extremes(keys: torch.Tensor, comm: Communicator) -> tuple[int, int]:
@@ -132,8 +222,8 @@ def _intervals(
     pool, weights = pool[weights > 0], weights[weights > 0]
     pool, order = pool.sort(stable=True)
     reached = weights[order].cumsum(0)
-    # Three standard deviations of the place of a sampled key: sum of counts**2 / 4 share, at most.
-    margin = 3 * math.isqrt(share * sum(n * n for n in counts)) // 2 + max(counts)
+    # Four standard deviations of the place of a sampled key: sum of counts**2 / 4 share, at most.
+    margin = 2 * math.isqrt(share * sum(n * n for n in counts)) + max(counts)
     intervals: list[tuple[int, int]] = []
     for edge in edges:
         if not 0 < edge < sum(counts):
