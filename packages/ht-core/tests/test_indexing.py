@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ht_core import indexing
-from ht_core.engines import gather, index_local, index_small
+from ht_core.engines import choosing, gather, index_local, index_small
 from ht_core.engines.indexing import plan_index
 from ht_core.layout import Layout
 from ht_core.testing import layouts, spread, whole
@@ -351,6 +351,29 @@ def test_integer_on_the_split_axis_is_one_broadcast_of_the_row():
 def test_reversed_split_axis_is_one_redistribution():
     results = on_four_ranks(lambda x: x[::-1])
     assert all(calls == 1 and set(by_op) == {"redistribute"} for calls, _, by_op in results)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float32", "complex64", "complex128", "int16", "uint32", "bool"]
+)
+def test_a_number_is_written_where_long_masks_are_true(dtype, monkeypatch):
+    """In tiles that hold none, all, some."""
+    monkeypatch.setattr(choosing, "TILE", 50)
+    rng = np.random.default_rng(4)
+    mask = np.repeat([False, True, False], 167)
+    mask[60:90] = rng.random(30) < 0.5
+    values = rng.integers(0, 2, 501).astype(dtype)
+    number = np.asarray(1.5 if np.dtype(dtype).kind in "fc" else 1).astype(dtype)[()]
+    expected = values.copy()
+    expected[mask] = number
+
+    def run(comm):
+        x = ht.array(values, split=0)
+        x[ht.array(mask, split=0)] = number
+        return whole(x)
+
+    for result in ht_comm.spmd(2, run):
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("fn", [lambda x: x[x[:, 0] > 6], lambda x: x[x > 6], ht.nonzero, ht.argwhere])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import spmd
+from ht_core.engines import scan
 from ht_core.testing import layouts, make_values, spread, whole
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -202,6 +203,20 @@ def test_sixteen_bit_carries_are_not_rounded(dtype, n):
         return float(ht.cumsum(ht.array(ones, split=0)).larray[-1])
 
     assert spmd(3, run)[2] == float(torch.tensor(3.0 * n, dtype=ones.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "int32"])
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_long_columns_are_cumulated_in_tiles_of_rows(name, dtype, monkeypatch):
+    monkeypatch.setattr(scan, "_TILE", 480)
+    values = np.random.default_rng(2).uniform(0.9, 1.1, (71, 2, 3)).astype(dtype)
+    values[::9] *= -1
+    expected = numpy(name, values, axis=0, dtype=dtype)
+    for p in (1, 3):
+        for result in spmd(
+            p, lambda comm: whole(getattr(ht, name)(ht.array(values, split=0), 0, dtype=dtype))
+        ):
+            close(result, expected)
 
 
 def test_scans_write_to_out_and_in_place():

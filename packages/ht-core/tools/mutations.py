@@ -80,6 +80,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
         [
             *within(
                 "engines/scan.py",
+                ("tiles of columns", "row.join(part, made[at - 1 : at])", "pass"),
                 ("identity", 'operator="sum", identity=0', 'operator="sum", identity=1'),
                 ("no carry", "if comm.rank:\n", "if False:\n"),
                 ("inclusive carry", "comm.exscan(", "comm.scan("),
@@ -333,6 +334,10 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                     "offset, n = sum(counts[: comm.rank]), sum(counts)",
                     "offset, n = 0, sum(counts)",
                 ),
+                ("ties before", "tied[0] |= at > 0 and", "tied[0] |= False and"),
+                ("ties behind", "tied[-1] |= at + 1 < len(held) and", "tied[-1] |= False and"),
+                ("keys that wait", "torch.cat([waiting, moved]) if len(waiting) else moved", "moved"),
+                ("places of owners", "- sum(counts[: comm.rank])\n    told", "\n    told"),
             ),
             *within(
                 "engines/sort.py",

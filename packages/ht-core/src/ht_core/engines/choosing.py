@@ -41,6 +41,33 @@ def choose(condition: torch.Tensor, x: torch.Tensor, y: torch.Tensor, out: torch
     return made
 
 
+def fill(x: torch.Tensor, condition: torch.Tensor, value: torch.Tensor) -> None:
+    """Write `value`, one number of the dtype of `x`, where `condition`, bool, is true; it broadcasts to `x`."""
+    if x.numel() < TILE or condition.shape != x.shape or not _is_plain(condition, x, value):
+        x.masked_fill_(condition, value)
+        return
+    kind = _INTEGERS[x.element_size()]
+    target, mask, number = _flat(x, kind), condition.view(torch.int8).reshape(-1).numpy(), _flat(value, kind)
+    narrow, wide, changed = (
+        np.empty(TILE, np.int8),
+        np.empty(TILE, target.dtype),
+        np.empty(TILE, target.dtype),
+    )
+    for start in range(0, len(target), TILE):
+        here, some = target[start : start + TILE], mask[start : start + TILE]
+        found = np.count_nonzero(some)
+        if found == len(here):
+            here[...] = number
+        elif found:
+            bits, same, other = narrow[: len(here)], wide[: len(here)], changed[: len(here)]
+            np.negative(some, out=bits)
+            same[...] = bits
+            np.bitwise_xor(here, number, out=other)
+            other &= same
+            here ^= other
+    torch.autograd.graph.increment_version(x)  # as every write by torch does
+
+
 def _flat(x: torch.Tensor, kind: torch.dtype) -> np.ndarray:
     return x.reshape(-1).view(kind).numpy()
 

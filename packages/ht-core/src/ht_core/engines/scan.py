@@ -24,6 +24,9 @@ from .recording import record_into
 from .redistribution import redistribute
 from .tracking import is_tracked, watch
 
+#: Bytes of rows that are cumulated at a time.
+_TILE = 1 << 17
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
@@ -85,7 +88,7 @@ def scan_local(
     elif row.skips_nan and (local.is_floating_point() or local.is_complex()):
         whole = part = row.inplace(_numbers(row, local).to(dtype), axis)
     elif local.dtype is dtype:
-        whole = part = row.kernel(local, dim=axis)
+        whole = part = _cumulated(row, local, axis)
     else:  # the cast is the result: torch would make one more
         whole = part = row.inplace(_cast(local, dtype, copy=True), axis)
     if layout.split == axis and comm.size > 1:
@@ -95,6 +98,23 @@ def scan_local(
                 whole = part = part.clone()
             row.join(part, carry)  # in float32 for 16-bit floats, rounded once
     return whole
+
+
+def _cumulated(row: Row, local: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return the kernel's values, tile by tile of rows: torch goes down each column, which leaves the caches."""
+    rows = _TILE // max(local[:1].numel() * local.itemsize, 1) if local.ndim > 1 and not axis else 0
+    is_plain = local.is_contiguous() and local.device.type == "cpu" and not local.requires_grad
+    if not is_plain or not 8 <= rows < len(local) or local.itemsize < 4:  # narrow carries would be rounded
+        return row.kernel(local, dim=axis)
+    if torch._C._functorch.maybe_current_level() is not None:  # inside vmap or a transform of torch.func
+        return row.kernel(local, dim=axis)
+    made = torch.empty_like(local)
+    for at in range(0, len(local), rows):
+        part = made[at : at + rows]
+        row.kernel(local[at : at + rows], dim=0, out=part)
+        if at:
+            row.join(part, made[at - 1 : at])
+    return made
 
 
 def _numbers(row: Row, local: torch.Tensor) -> torch.Tensor:

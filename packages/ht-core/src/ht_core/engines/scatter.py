@@ -12,6 +12,7 @@ import torch
 
 from ..dndarray import DNDarray, _cast
 from ..layout import Layout
+from .choosing import fill
 from .gather import (
     Index,
     Route,
@@ -155,7 +156,7 @@ def _fill_where(view: torch.Tensor, source: Layout, entry: Entry, value: DNDarra
     number = _cast(value.larray.reshape(()), view.dtype)
     if overlaps(number, view):
         number = number.clone()
-    bits(view).masked_fill_(local, bits(number))
+    fill(bits(view), local, bits(number))
 
 
 def _put_local(target: Target, route: Route) -> None:
