@@ -129,6 +129,7 @@ class Hosts:
             return [
                 *found.command,
                 *("-launcher", "ssh", "-launcher-exec", self._agent, "-iface", self.name, "-hosts", places),
+                *("-genv", "UCX_TLS", "tcp,self"),  # UCX sees through namespaces, and would share memory
             ]
         network = ("--prtemca", "prte_if_include", self.name, "--mca", "btl_tcp_if_include", self.name)
         start = ("--allow-run-as-root", "--prtemca", "plm_ssh_agent", self._agent)

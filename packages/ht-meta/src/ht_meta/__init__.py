@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     import ht_linalg.sparse as sparse
     import ht_linalg.spatial as spatial
     import ht_ml.base as base
+    import ht_ml.callbacks as callbacks
     import ht_ml.classification as classification
     import ht_ml.cluster as cluster
     import ht_ml.decomposition as decomposition
@@ -85,6 +86,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "io": ("ht_io", None),
     "checkpoint": ("ht_io.checkpoint", None),
     "base": ("ht_ml.base", None),
+    "callbacks": ("ht_ml.callbacks", None),
     "classification": ("ht_ml.classification", None),
     "cluster": ("ht_ml.cluster", None),
     "decomposition": ("ht_ml.decomposition", None),

@@ -2,6 +2,7 @@
 
 from . import (
     base,
+    callbacks,
     classification,
     cluster,
     data,
@@ -41,6 +42,7 @@ __all__ = [
     "TruncatedSVD",
     "__version__",
     "base",
+    "callbacks",
     "classification",
     "clone",
     "cluster",

@@ -1,4 +1,4 @@
-"""The same tensors on every rank: check that modules agree, broadcast or average what they hold."""
+"""The same tensors on every rank: check that modules agree, broadcast what they hold."""
 
 from __future__ import annotations
 
@@ -42,14 +42,3 @@ def broadcast_tensors(tensors: Sequence[torch.Tensor], comm: Communicator, root:
     """Give every rank the tensors of `root`, in place. Collective: one broadcast per dtype and device."""
     if comm.size > 1:
         for_each_kind(tensors, lambda flat: comm.bcast(flat, root))
-
-
-def average_tensors(tensors: Sequence[torch.Tensor], comm: Communicator) -> None:
-    """Replace floating tensors by their mean over the ranks, in place, others by those of rank 0.
-
-    *Distribution*: collective; one allreduce or broadcast per dtype and device. Bit for bit equal on all ranks.
-    """
-    if comm.size > 1:
-        floating = [x for x in tensors if x.is_floating_point() or x.is_complex()]
-        for_each_kind(floating, lambda flat: comm.bcast(comm.allreduce(flat, out=flat).div_(comm.size), 0))
-        broadcast_tensors([x for x in tensors if not (x.is_floating_point() or x.is_complex())], comm)

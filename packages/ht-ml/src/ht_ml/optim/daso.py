@@ -8,7 +8,7 @@ import torch
 from ht_comm import Communicator, get_comm
 
 from ..nn.data_parallel import DataParallel
-from ..nn.same_everywhere import average_tensors, broadcast_tensors
+from ..nn.same_everywhere import broadcast_tensors
 from .daso_schedule import DasoSchedule
 from .data_parallel_optimizer import LocalOptimizer
 from .global_exchange import GlobalExchange, NodeGroups
@@ -59,15 +59,24 @@ class DASO(LocalOptimizer):
     Notes
     -----
     *Distribution*: `set_model` broadcasts the weights. `step`, collective: nothing within a node beyond what
-    `DataParallel` sends. Between nodes, for n parameters: while blocking, one allreduce of n numbers of
-    `downcast_type` per batch; while cycling, one in `global_skip` batches, which overlaps with `wait` batches. Only
-    one rank per node sends them. All ranks must make the same number of steps.
+    `DataParallel` sends, and a broadcast of each sum. Between nodes, for n parameters: while blocking, one sum of n
+    numbers of `downcast_type` per batch; while cycling, one in `global_skip` batches, which overlaps with `wait`
+    batches. Only one rank per node sends them. All ranks must make the same number of steps. Most MPI libraries move
+    messages only while they are called, which is once per batch; MPICH also in between with
+    ``MPIR_CVAR_ASYNC_PROGRESS=1``.
 
     Heat's `sending_chunk_size`, `use_mpi_groups`, `local_skip_factor` and `verbose` have no counterpart: vectors
     are sent whole, and nodes synchronise within themselves at every batch.
 
-    With S batches between sending and mixing, and P nodes, parameters x of a rank and x_i of the nodes when
-    they were sent, the new parameters are ``(2 S x + sum_i x_i) / (2 S + P)``.
+    After the paper: synchronous nodes, speakers that take turns, synchronous warm-up and cool-down, skips that shrink
+    on a plateau and start again, and the weights of the mixing: with S batches between sending and mixing, and P
+    nodes, parameters x of a rank and x_i of the nodes when they were sent, the new parameters are
+    ``(2 S x + sum_i x_i) / (2 S + P)``.
+
+    Choices of this implementation: sums in half precision are added in float32 and rounded once; of parameters their
+    change since the last common point is rounded; floating buffers are mixed like parameters; before the cool-down and
+    at the end, parameters, buffers and the optimizer's state are averaged in full precision, which makes all ranks
+    equal. Give `epoch_loss_logic` the mean loss over the epoch: a noisy one looks like a plateau.
 
     References
     ----------
@@ -241,9 +250,9 @@ class DASO(LocalOptimizer):
         self._since = 0
         with self._exchange.counted():
             state = self._common_state()
-            average_tensors([*self._module.parameters(), *self._module.buffers(), *state], self.comm)
             if self._scaler is not None:
                 self._scaler.load_state_dict(self.comm.bcast_object(self._scaler.state_dict()))
+        self._exchange.average([*self._module.parameters(), *self._module.buffers(), *state])
         self._remember()
 
     def reset(self) -> None:
@@ -298,6 +307,7 @@ class DASO(LocalOptimizer):
         self._since += 1
         if self._exchange.is_pending and self._since >= self.schedule.wait:
             self._mix(self._since)
+        self._exchange.poll()
         if not self._exchange.is_pending and self._since >= self.schedule.global_skip:
             self._exchange.start(self._parameters() - self._common)
             self._since = 0
