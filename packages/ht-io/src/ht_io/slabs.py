@@ -3,7 +3,7 @@ read by byte ranges, straight into a tensor.
 
 A run of bytes is read by ``pread`` into the result. What is strided, byte-swapped or interleaved is copied out
 of the mapped file, block by block: no row costs a system call, and no byte between the wanted ones is copied.
-Listed rows are read one by one. Knows no communicator and no header of any format.
+Listed rows: see `ht_io.listed_rows`. Knows no communicator and no header of any format.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 import torch
 from ht_core import types
 
+from .listed_rows import RowReader
 from .selection import BLOCK_BYTES, Selection, plan_blocks
 from .storage import byte_view, host_view
 
@@ -158,9 +158,7 @@ def _read_run(handle: int, offset: int, data: memoryview) -> None:
     while done < len(data):
         got = os.preadv(handle, [data[done : done + _CALL_BYTES]], offset + done)
         if got == 0:
-            raise OSError(
-                errno.EIO, f"path must be a complete file, got one that ends at byte {offset + done}"
-            )
+            raise OSError(errno.EIO, f"path must be a complete file, got one without byte {offset + done}")
         done += got
 
 
@@ -185,21 +183,22 @@ def _read_listed(handle: int, slab: Slab, part: Selection, out: torch.Tensor) ->
 
 def _read_rows(handle: int, first: int, stride: int, indices: np.ndarray, data: np.ndarray) -> None:
     """Fill the rows of `data` with the file's rows `indices`, in the order of the file, neighbours at once."""
-    places = first + indices * stride
-    rows: list[np.ndarray] = list(data)
+    places, order = first + indices * stride, None
     if len(places) > 1 and not (np.diff(places) > 0).all():
         order = np.argsort(places, kind="stable")
-        places, rows = places[order], [rows[i] for i in order.tolist()]
+        places = places[order]
     elif len(places) > 1 and stride == data.strides[0]:
         starts = np.flatnonzero(np.diff(places, prepend=places[0] - 2 * stride) != stride)
-        if len(starts) < len(rows) // 2:
-            rows = np.split(data, starts[1:])
-            places = places[starts]
-    # No Python code runs per row: map hands the buffers to the system call.
-    got = sum(map(os.preadv, repeat(handle), zip(rows), places.tolist()))
-    if got != data.nbytes:  # a call that was cut short: signals, or more than the system takes at once
-        for row, place in zip(rows, places.tolist()):
-            _read_run(handle, place, memoryview(row.reshape(-1).view(np.uint8)))
+        if len(starts) < len(places) // 2:
+            for run, place in zip(np.split(data, starts[1:]), places[starts].tolist()):
+                _read_run(handle, place, memoryview(run.reshape(-1).view(np.uint8)))
+            return
+    rows = data.reshape(-1).view(f"V{data.strides[0]}")
+    if RowReader(handle, places, stride, rows, order).read() != data.nbytes:
+        # A call was cut short: signals, or more than the system takes at once, or the end of the file.
+        for index, place in enumerate(places.tolist()):
+            row = data[index if order is None else order[index]]
+            _read_run(handle, place, memoryview(row.view(np.uint8)))
 
 
 def _take_listed(handle: int, slab: Slab, part: Selection, out: torch.Tensor) -> None:
