@@ -350,7 +350,7 @@ def test_killed_in_the_middle_of_a_save(path):
         import os, signal, sys, torch
         from ht_io import raw, save_hdf5
         raw.write_all = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
-        save_hdf5(torch.ones(1000), sys.argv[1], "x")
+        save_hdf5(torch.ones(1000), sys.argv[1], "x", engine="posix")
         """
     )
     done = subprocess.run([sys.executable, "-c", program, path], check=False)
@@ -386,7 +386,7 @@ def test_one_process_of_a_job_killed_in_the_middle_of_a_save(path):
             sys.exit("must be started on two ranks")
         if x.comm.rank == 1:
             raw.write_all = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
-        save_hdf5(x, sys.argv[1], "x")
+        save_hdf5(x, sys.argv[1], "x", engine="posix")
         """
     )
     launcher = find_launcher()
