@@ -10,6 +10,7 @@ contender  started as                                                 threads
 ours       ``mpiexec -n 2`` with this Python                          1 per rank
 ours-1     one process, this Python                                   1
 heat       ``mpiexec -n 2`` with ``--heat-python`` (if given)         1 per rank
+dask       one process, ``--dask-python`` (if given), two workers     1 per worker
 peers      one process, this Python: scikit-learn, NumPy, torch       2
 =========  =========================================================  =======================
 
@@ -74,6 +75,7 @@ class Case:
     ----------
     name, size : text for the table.
     spmd : set-up for ours and Heat where both understand the same code; `ours`, `heat` override it.
+    dask : set-up for Dask and dask-ml; its `lib` is ``dask.array``.
     single : set-up for ours on one rank.
     peers : library name -> set-up, in one process.
     heat_target : ours must be at least this many times faster than Heat.
@@ -91,6 +93,7 @@ class Case:
     spmd: Setup | None = None
     ours: Setup | None = None
     heat: Setup | None = None
+    dask: Setup | None = None
     single: Setup | None = None
     peers: dict[str, Setup] = field(default_factory=dict)
     heat_target: float | None = None
@@ -110,6 +113,7 @@ class Case:
             "ours": self.ours or self.spmd,
             "heat": self.heat or self.spmd,
             "ours-1": self.single,
+            "dask": self.dask,
         }[contender]
         return {contender: chosen} if chosen is not None else {}
 
@@ -165,9 +169,13 @@ def _time_many(run: Run, number: int, world: Any) -> float:
 def _work(cases: list[Case], contender: str, data: Path, out: Path) -> None:
     """Measure every case for one contender; rank 0 writes {case: {name: seconds}} to `out`."""
     world = _world()
-    lib = importlib.import_module({"heat": "heat", "peers": "numpy"}.get(contender, "ht_meta"))
+    names = {"heat": "heat", "peers": "numpy", "dask": "dask.array"}
+    lib = importlib.import_module(names.get(contender, "ht_meta"))
     if contender == "peers":
         importlib.import_module("torch").set_num_threads(PEER_THREADS)
+    if contender == "dask":
+        options = {"n_workers": RANKS, "threads_per_worker": 1, "dashboard_address": None}
+        importlib.import_module("distributed").Client(**options)
     results: dict[str, dict[str, float]] = {}
     for case in cases:
         for name, setup in case.setup(contender).items():
@@ -206,9 +214,9 @@ def _torchvision_stand_in(folder: Path) -> None:
     (package / "transforms" / "__init__.py").write_text("class Compose:\n    pass\n")
 
 
-def _command(contender: str, script: str, heat_python: str | None) -> list[str]:
+def _command(contender: str, script: str, args: argparse.Namespace) -> list[str]:
     """The command line that starts a worker, without the worker's own options."""
-    python = heat_python if contender == "heat" else sys.executable
+    python = {"heat": args.heat_python, "dask": args.dask_python}.get(contender, sys.executable)
     launch = []
     if contender in ("ours", "heat"):
         beside = Path(python).parent / "mpiexec"
@@ -229,7 +237,7 @@ def _start(contender: str, script: str, args: argparse.Namespace, work: Path) ->
     out = work / f"{contender}.json"
     out.unlink(missing_ok=True)
     command = [
-        *_command(contender, script, args.heat_python),
+        *_command(contender, script, args),
         "--data",
         str(work / "data"),
         "--out",
@@ -248,9 +256,9 @@ def _start(contender: str, script: str, args: argparse.Namespace, work: Path) ->
 
 def _drive(cases: list[Case], script: str, args: argparse.Namespace) -> list[Round]:
     """All rounds of all contenders."""
-    contenders = [name for name in ("ours", "heat", "peers", "ours-1") if any(c.setup(name) for c in cases)]
-    if not args.heat_python and "heat" in contenders:
-        contenders.remove("heat")
+    known = ("ours", "heat", "dask", "peers", "ours-1")
+    without = {name for name in ("heat", "dask") if not getattr(args, f"{name}_python")}
+    contenders = [name for name in known if name not in without and any(c.setup(name) for c in cases)]
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="ht-bench-") as folder:
         work = Path(folder)
@@ -333,13 +341,28 @@ def means_over_heat(cases: list[Case], rounds: list[Round]) -> str:
     return "\n".join(lines)
 
 
+def means_over_others(cases: list[Case], rounds: list[Round]) -> str:
+    """Lines with the geometric mean of the times of Dask and of each peer over ours, and the least."""
+    lines = []
+    for name in dict.fromkeys(["dask", *(name for case in cases for name in case.peers)]):
+        found = [factor for case in cases if (factor := ratio(rounds, case, [name]))]
+        if found:
+            mean = statistics.geometric_mean(found)
+            lines.append(
+                f"\nGeometric mean of {name} / ours over {len(found)} rows: {mean:.3g}, least {min(found):.3g}"
+            )
+    return "\n".join(lines)
+
+
 def table(cases: list[Case], rounds: list[Round]) -> str:
     """Markdown table of the results: times, ratios, targets."""
     machine = times(rounds, MACHINE)
+    has_dask = any("dask" in times(rounds, case.name) for case in cases)
     lines = [
         f"| operation | ours, {RANKS} ranks x 1 thread | Heat, the same | best of one process x "
-        f"{PEER_THREADS} threads | Heat / ours | best / ours |{' ours / floor |' if machine else ''}",
-        f"|---|---|---|---|---|---|{'---|' if machine else ''}",
+        f"{PEER_THREADS} threads | Heat / ours | best / ours |{' ours / floor |' if machine else ''}"
+        f"{' Dask, 2 workers | Dask / ours |' if has_dask else ''}",
+        f"|---|---|---|---|---|---|{'---|' * bool(machine)}{'---|---|' * has_dask}",
     ]
     for case in cases:
         figures = times(rounds, case.name)
@@ -361,12 +384,17 @@ def table(cases: list[Case], rounds: list[Round]) -> str:
         if machine:
             least = floor(case, machine)
             lines[-1] += f" {ours / least:.3g} |" if ours and least else " – |"
+        if has_dask:
+            lines[-1] += (
+                f" {_seconds(figures.get('dask'))} | {_verdict(ratio(rounds, case, ['dask']), None)} |"
+            )
     return "\n".join(lines)
 
 
 def _arguments(script: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=Path(script).name, description=__doc__.split("\n")[0])
     parser.add_argument("--heat-python", help="Python of an environment that holds Heat and an MPI")
+    parser.add_argument("--dask-python", help="Python of an environment that holds dask-ml and distributed")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all contenders (3)")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="only cases whose name contains one of these"
@@ -374,7 +402,9 @@ def _arguments(script: str) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, help="write the seconds to this file, after the rounds that it holds already"
     )
-    parser.add_argument("--worker", choices=["ours", "ours-1", "heat", "peers"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--worker", choices=["ours", "ours-1", "heat", "dask", "peers"], help=argparse.SUPPRESS
+    )
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -393,4 +423,4 @@ def main(cases: list[Case], script: str) -> None:
     if args.json:
         args.json.write_text(json.dumps(rounds, indent=1))
     print(table(cases, rounds))
-    print(means_over_heat(cases, rounds))
+    print(means_over_heat(cases, rounds) + means_over_others(cases, rounds))

@@ -1,4 +1,4 @@
-"""Estimators side by side: python benchmarks/ml.py --heat-python PYTHON_WITH_HEAT.
+"""Estimators side by side: python benchmarks/ml.py --heat-python PYTHON_WITH_HEAT --dask-python PYTHON_WITH_DASK_ML.
 
 The sizes of `foundations.py`; `ml_large.py` runs the same at the size of the demo. All data are float32 and the
 same for every contender.
@@ -7,7 +7,7 @@ same for every contender.
 from __future__ import annotations
 
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from harness import Case, Difference, Env, Run, main
@@ -16,6 +16,8 @@ SMALL = (40_000, 64, 25)
 LASSO = (40_000, 100)
 SWEEPS = 20
 NEIGHBORS = (20_000, 32, 5)
+SPECTRAL = (2000, 18, 5)
+GAMMA = 0.05
 
 
 @cache
@@ -28,6 +30,25 @@ def points(shape: tuple[int, int, int]) -> np.ndarray:
     x *= 1.5
     x += centres[rng.integers(k, size=n)]
     return x
+
+
+@cache
+def planted(shape: tuple[int, int, int] = SPECTRAL, start: int = 0, stop: int | None = None):
+    """Rows `start` to `stop` of a table of clusters that touch, and the cluster of each."""
+    n, d, k = shape
+    stop = n if stop is None else stop
+    rng = np.random.default_rng(0)
+    centres, labels = 1.2 * rng.standard_normal((k, d)), rng.integers(k, size=n)[start:stop]
+    x = np.empty((stop - start, d), np.float32)
+    for first in range(
+        0, n, 10_000
+    ):  # in blocks with seeds of their own: no rank draws more than a block too many
+        low, high = max(first, start), min(first + 10_000, stop, n)
+        if low < high:
+            block = np.random.default_rng([1, first]).standard_normal((10_000, d), dtype=np.float32)
+            x[low - start : high - start] = block[low - first : high - first]
+    x += centres[labels].astype(np.float32)
+    return x, labels
 
 
 @cache
@@ -49,6 +70,63 @@ def _reference(module: str, name: str):
 
     warnings.simplefilter("ignore", ConvergenceWarning)
     return getattr(importlib.import_module(f"sklearn.{module}"), name)
+
+
+# ------------------------------------------------------------------------------------------------ dask-ml
+
+
+def _dask_estimator(module: str, name: str, **parameters):
+    """An estimator of dask-ml."""
+    import importlib
+
+    return getattr(importlib.import_module(f"dask_ml.{module}"), name)(**parameters)
+
+
+def _dask_rows(env: Env, values: np.ndarray):
+    """One block of rows for each of the two workers, which hold them already."""
+    from distributed import wait
+
+    chunks = (-(-len(values) // 2), *values.shape[1:])
+    rows = env.lib.from_array(values, chunks=chunks).persist()
+    wait(rows)
+    return rows
+
+
+def dask_fit(module: str, name: str, values, target=None, then: str | None = None, **parameters):
+    """`fit` in dask-ml; or a method of the fitted estimator, `then`, to the end of its computation.
+
+    `values` and `target` are functions that return the arrays; parameters may be functions, too.
+    """
+
+    def setup(env: Env) -> Run:
+        arrays = [_dask_rows(env, made()) for made in (values, target) if made is not None]
+        options = {key: value() if callable(value) else value for key, value in parameters.items()}
+
+        def make():
+            return _dask_estimator(module, name, **options)
+
+        if then is None:
+            return lambda: make().fit(*arrays)
+        if then == "fit_transform":
+            return lambda: make().fit_transform(arrays[0]).compute_chunk_sizes().persist()
+        model = make().fit(*arrays)
+        return lambda: getattr(model, then)(arrays[0]).compute()
+
+    return setup
+
+
+def dask_kmeans(shape, iterations: int, then: str | None = None):
+    """k-means of a fixed number of iterations from given centres."""
+    return dask_fit(
+        "cluster",
+        "KMeans",
+        lambda: points(shape),
+        then=then,
+        n_clusters=shape[2],
+        init=lambda: points(shape)[: shape[2]].copy(),
+        max_iter=iterations,
+        tol=-1.0,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ k-means
@@ -132,6 +210,20 @@ def lasso_sklearn(shape, precompute: bool, sweeps: int = 1000, tol: float = 1e-4
         return lambda: model(0.1, precompute=precompute, max_iter=sweeps, tol=tol).fit(x, y)
 
     return setup
+
+
+def dask_lasso(shape, sweeps: int = SWEEPS):
+    """The L1 model of dask-ml, which takes proximal gradient steps, as many as the others' sweeps."""
+    return dask_fit(
+        "linear_model",
+        "LinearRegression",
+        lambda: regression(shape)[0],
+        lambda: regression(shape)[1],
+        penalty="l1",
+        solver="proximal_grad",
+        C=0.1,
+        max_iter=sweeps,
+    )
 
 
 def scaler_fit(env: Env) -> Run:
@@ -272,17 +364,43 @@ def fitted_sklearn(module: str, name: str, y: str | None = None, **parameters):
     return setup
 
 
-def fit_case(module: str, name: str, y: str | None = None, heat: bool = False, **parameters) -> Case:
+def fit_case(
+    module: str, name: str, y: str | None = None, heat: bool = False, dask: bool = False, **parameters
+) -> Case:
     """Return a case for `fit` with the same parameters everywhere."""
     setup = fitted(module, name, y, **parameters)
+    target = None if y is None else partial(targets, y)
     return Case(
         f"{name}.fit",
         _text(LASSO if y == "number" else SMALL[:2]),
         peers={"scikit-learn": fitted_sklearn(module, name, y, **parameters)},
         heat_target=1 if heat else None,
         peer_target=1,
+        dask=dask_fit(module, name, partial(points, SMALL), target, **parameters) if dask else None,
         **({"spmd": setup} if heat else {"ours": setup}),
     )
+
+
+def bayes_predict(env: Env) -> Run:
+    x, y = (env.lib.array(values, split=0) for values in (points(SMALL), targets("five")))
+    model = env.lib.naive_bayes.GaussianNB().fit(x, y)
+    return lambda: model.predict(x)
+
+
+def bayes_predict_sklearn(env: Env) -> Run:
+    model = _reference("naive_bayes", "GaussianNB")().fit(points(SMALL), targets("five"))
+    return lambda: model.predict(points(SMALL))
+
+
+def spectral(env: Env) -> Run:
+    x, k = env.lib.array(planted()[0], split=0), SPECTRAL[2]
+    options = {"random_state": 0} if env.lib.__name__ != "heat" else {"n_lanczos": 50}
+    return lambda: env.lib.cluster.Spectral(n_clusters=k, gamma=GAMMA, **options).fit(x)
+
+
+def spectral_sklearn(env: Env) -> Run:
+    x, k = planted()[0], SPECTRAL[2]
+    return lambda: _reference("cluster", "SpectralClustering")(k, gamma=GAMMA, random_state=0).fit(x)
 
 
 def incremental(env: Env) -> Run:
@@ -323,6 +441,7 @@ def cases(shape, tabular, heat: bool = True) -> list[Case]:
             _text(shape),
             peers={"scikit-learn": kmeans_fit_sklearn(shape, 10)},
             peer_target=1,
+            dask=dask_kmeans(shape, 10) if heat else None,
             **spmd(kmeans_fit(shape, 10)),
         ),
         Case(
@@ -331,6 +450,7 @@ def cases(shape, tabular, heat: bool = True) -> list[Case]:
             peers={"scikit-learn": predict_sklearn(shape)},
             heat_target=2.5,
             peer_target=1,
+            dask=dask_kmeans(shape, 2, "predict") if heat else None,
             **spmd(predict(shape)),
         ),
         Case(
@@ -342,6 +462,7 @@ def cases(shape, tabular, heat: bool = True) -> list[Case]:
             },
             heat_target=300,
             peer_target=1,
+            dask=dask_lasso(tabular) if heat else None,
             **spmd(lasso(tabular)),
         ),
         Case(
@@ -360,6 +481,9 @@ def cases(shape, tabular, heat: bool = True) -> list[Case]:
             peers={"scikit-learn": scaler_sklearn(shape), "torch": scaler_torch(shape)},
             heat_target=1.4,
             peer_target=1,
+            dask=dask_fit("preprocessing", "StandardScaler", lambda: points(shape), then="fit_transform")
+            if heat
+            else None,
             **spmd(scaler(shape)),
         ),
         Case(
@@ -367,6 +491,11 @@ def cases(shape, tabular, heat: bool = True) -> list[Case]:
             _text(tabular),
             peers={"scikit-learn": pca_sklearn(tabular)},
             peer_target=1,
+            dask=dask_fit(
+                "decomposition", "PCA", lambda: regression(tabular)[0], n_components=20, svd_solver="full"
+            )
+            if heat
+            else None,
             **spmd(pca(tabular)),
         ),
     ]
@@ -400,12 +529,13 @@ CASES = [
         "StandardScaler.fit",
         _text(SMALL[:2]),
         spmd=scaler_fit,
+        dask=dask_fit("preprocessing", "StandardScaler", partial(points, SMALL)),
         peers={"scikit-learn": scaler_fit_sklearn},
         peer_target=1,
     ),
-    fit_case("preprocessing", "MinMaxScaler", heat=True),
-    fit_case("preprocessing", "RobustScaler", heat=True),
-    fit_case("naive_bayes", "GaussianNB", "five", heat=True),
+    fit_case("preprocessing", "MinMaxScaler", heat=True, dask=True),
+    fit_case("preprocessing", "RobustScaler", heat=True, dask=True),
+    fit_case("naive_bayes", "GaussianNB", "five", heat=True, dask=True),
     fit_case("linear_model", "Ridge", "number"),
     fit_case("linear_model", "LogisticRegression", "two", max_iter=30, tol=1e-4),
     fit_case("decomposition", "TruncatedSVD", n_components=10, random_state=0),
@@ -414,6 +544,25 @@ CASES = [
         _text(LASSO),
         ours=incremental,
         peers={"scikit-learn": incremental_sklearn},
+        peer_target=1,
+    ),
+    Case(
+        "GaussianNB.predict",
+        _text(SMALL[:2]),
+        spmd=bayes_predict,
+        peers={"scikit-learn": bayes_predict_sklearn},
+        heat_target=1,
+        peer_target=1,
+        dask=dask_fit(
+            "naive_bayes", "GaussianNB", partial(points, SMALL), partial(targets, "five"), then="predict"
+        ),
+    ),
+    Case(
+        "Spectral fit, all pairs",
+        _text(SPECTRAL),
+        spmd=spectral,
+        peers={"scikit-learn": spectral_sklearn},
+        heat_target=1,
         peer_target=1,
     ),
 ]

@@ -19,7 +19,7 @@ from .selection import select
 from .selection_pass import comparable
 
 #: Elements of a chunk of columns, and of one that is dealt: before, on the way and after, in three copies.
-CHUNK, DEALT_CHUNK = 1 << 22, 1 << 20
+CHUNK, DEALT_CHUNK = 1 << 22, 1 << 19
 #: Elements of a column that is not dealt, since one rank would have to hold it.
 TALL = 1 << 21
 #: Columns times wanted elements up to which selection pays.

@@ -47,7 +47,7 @@ class Normalizer(TransformerMixin, BaseEstimator):
         op = "Normalizer.fit"
         self._order(op)
         X = as_table(op, X)
-        _check_finite(op, bool(torch.isfinite(X.larray).all()), X if X.split is not None else None)
+        _check_finite(op, _is_finite(X.larray), X if X.split is not None else None)
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -87,6 +87,13 @@ class Normalizer(TransformerMixin, BaseEstimator):
         if self.norm not in _ORDERS:
             raise ValueError(f"{op}: norm must be one of {', '.join(_ORDERS)}, got {self.norm!r}")
         return _ORDERS[self.norm]
+
+
+def _is_finite(local: torch.Tensor) -> bool:
+    """Return whether all values are finite: by the extremes, for ``isfinite`` of the values would copy them."""
+    if not (local.numel() and local.is_floating_point()):
+        return True
+    return bool(torch.stack(local.aminmax()).isfinite().all())
 
 
 def _check_finite(op: str, is_finite: bool, shared: DNDarray | None) -> None:
