@@ -57,6 +57,11 @@ CASES = {
     "ones": (lambda **k: ht.ones((5, 2), **k), lambda: np.ones((5, 2)), 2),
     "full": (lambda **k: ht.full((4, 3), 2.5, **k), lambda: np.full((4, 3), 2.5), 2),
     "full row": (lambda **k: ht.full((4, 3), [1, 2, 3], **k), lambda: np.full((4, 3), [1, 2, 3]), 2),
+    "full complex": (
+        lambda **k: ht.full(3, complex(2**24 + 1, 1e300), **k),
+        lambda: np.full(3, complex(2**24 + 1, 1e300)),
+        1,
+    ),
     "full large": (
         lambda **k: ht.full(3, 2**64 - 1, dtype="uint64", **k),
         lambda: np.full(3, 2**64 - 1, dtype="uint64"),

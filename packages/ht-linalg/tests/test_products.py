@@ -65,6 +65,8 @@ CASES = {
         [(4,), (4, 3), (3, 5), (5, 2)],
     ),
     "trace": (la.trace, np.trace, [(4, 5)]),
+    "trace of each matrix": (la.trace, np.linalg.trace, [(4, 2, 5)]),
+    "trace of the first axes": (ht.trace, np.trace, [(4, 2, 5)]),
     "trace of a stack": (
         lambda a: la.trace(a, 1, axis1=-1, axis2=0),
         lambda a: np.trace(a, 1, axis1=-1, axis2=0),
@@ -122,6 +124,20 @@ def compare(function, reference, arrays, places, p, tolerance=1e-12):
     for result in spmd(p, run):
         assert result.dtype == np.asarray(expected).dtype
         np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_cross_of_unsigned_integers_wraps(dtype):
+    a, b = (np.array([[1, 2, 3], [7, 0, 5]], dtype), np.array([4, 250, 1], dtype))
+    compare(la.cross, np.cross, [a, b], [(0, (2, 0)), (None, ())], 2)
+    two = np.uint64(a[:, 0]) * np.uint64(b[1]) - np.uint64(a[:, 1]) * np.uint64(b[0])
+    compare(
+        la.cross,
+        lambda a, b: two.astype(dtype),
+        [a[:, :2].copy(), b[:2].copy()],
+        [(0, (1, 1)), (None, ())],
+        2,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float64", "complex128"])

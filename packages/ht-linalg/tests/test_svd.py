@@ -152,3 +152,21 @@ def test_svd_over_mpi(comm):
     for split in (0, 1):
         u, s, vh = la.svd(ht.array(a, split=split), full_matrices=False)
         np.testing.assert_allclose(whole((u * s) @ vh), a, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("split", [None, 0, 1, 2])
+@pytest.mark.parametrize("kind", ["whole", "split", "numpy"])
+def test_a_tolerance_for_each_matrix(split, kind):
+    a = np.array([np.diag([8.0, 2.0, 1.0])[:, :2], np.diag([8.0, 4.0, 1.0])[:, :2], np.zeros((3, 2))])
+    rtol = np.array([0.3, 0.3, 0.0], dtype="float32")
+
+    def run(comm):
+        x = ht.array(a, split=split, comm=comm)
+        share = rtol if kind == "numpy" else ht.array(rtol, split=0 if kind == "split" else None, comm=comm)
+        with pytest.raises(ht.LayoutError, match="pinv: rtol must have the shape of the stack"):
+            la.pinv(x, rtol=np.ones(2))
+        return whole(la.pinv(x, rtol=share)), whole(la.matrix_rank(x, rtol=share))
+
+    for inverse, rank in spmd(3, run):
+        np.testing.assert_allclose(inverse, np.linalg.pinv(a, rtol=rtol), rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(rank, np.linalg.matrix_rank(a, rtol=rtol))

@@ -108,7 +108,7 @@ from .data_type_functions import (
 )
 from .devices import Device, cpu, get_device, sanitize_device, use_device
 from .dndarray import DNDarray
-from .errors import DTypeError, GradientError, LayoutError, MemoryBudgetError, MissingLayerError
+from .errors import AxisError, DTypeError, GradientError, LayoutError, MemoryBudgetError, MissingLayerError
 from .explain import Explanation, explain
 from .functional import vectorize
 from .grids import c_, mgrid, ogrid, r_

@@ -159,7 +159,8 @@ def _direction(x, out=None):
     """Return z/|z|, scaled such that |z| neither overflows nor underflows."""
     pairs = torch.view_as_real(x.resolve_conj())
     scale = pairs.abs().amax(-1, keepdim=True)
-    pairs = pairs / torch.where(scale == 0, 1, scale)
+    # Zeros of any sign have the direction 0 + 0j.
+    pairs = torch.where(scale == 0, 0, pairs / scale)
     length = torch.hypot(pairs[..., :1], pairs[..., 1:])
     value = torch.view_as_complex(pairs / torch.where(length == 0, 1, length))
     return value if out is None else out.copy_(value)

@@ -183,11 +183,11 @@ def _filled(value):
     def fill(lshape, offset, dtype, device):
         if dtype is torch.uint64:  # torch reads the number as a signed one
             return torch.full(lshape, signed(value), dtype=torch.int64, device=device).view(dtype)
-        return (
-            _cast(torch.full(lshape, value, device=device), dtype)
-            if type(value) is complex
-            else torch.full(lshape, value, dtype=dtype, device=device)
-        )
+        if type(value) is not complex:
+            return torch.full(lshape, value, dtype=dtype, device=device)
+        # Rounded as elements are: torch refuses what the dtype cannot hold.
+        one = _cast(torch.tensor(value, dtype=torch.complex128), dtype).item()
+        return torch.full(lshape, one, dtype=dtype, device=device)
 
     return fill
 

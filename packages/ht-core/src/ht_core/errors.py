@@ -5,6 +5,10 @@ class LayoutError(ValueError):
     """A shape, axis or distribution does not fit the operation."""
 
 
+class AxisError(LayoutError, IndexError):
+    """An axis is none of the array's; an IndexError as well, as the Array API asks for."""
+
+
 class DTypeError(TypeError):
     """A data type is unknown or not accepted by the operation."""
 

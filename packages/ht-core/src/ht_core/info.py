@@ -34,12 +34,12 @@ class NamespaceInfo:
         """Return the device on which arrays are made unless told otherwise."""
         return devices.get_device()
 
-    def devices(self) -> list[devices.Device]:
+    def devices(self) -> tuple[devices.Device, ...]:
         """Return the devices of this rank: the CPU, and its GPU where it has one."""
         found = [devices.cpu]
         if devices.has_gpu():
             found.append(devices.sanitize_device("gpu"))
-        return found
+        return tuple(found)
 
     def default_dtypes(self, *, device: object = None) -> dict[str, types.dtype]:
         """Return the dtypes of arrays made from Python numbers, and of indices."""

@@ -31,8 +31,16 @@ if TYPE_CHECKING:
 # -- DLPack, __partitioned__ ---------------------------------------------------------------------------------------
 
 
-def _dlpack(self: DNDarray, **options: object) -> object:
-    """Export the array without a copy, where this rank has all of it. No message.
+def _dlpack(
+    self: DNDarray,
+    /,
+    *,
+    stream: object = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[int, int] | None = None,
+    copy: bool | None = None,
+) -> object:
+    """Export the array without a copy, unless one is asked for, where this rank has all of it. No message.
 
     Raises
     ------
@@ -44,7 +52,8 @@ def _dlpack(self: DNDarray, **options: object) -> object:
             f"__dlpack__: the array must be whole on every rank, got split={self.split} over {self.comm.size} ranks; "
             "use x.resplit(None) for all of it, or x.larray for this rank's part"
         )
-    return self.larray.__dlpack__(**options)
+    given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    return self.larray.__dlpack__(**{name: value for name, value in given.items() if value is not None})
 
 
 def _dlpack_device(self: DNDarray) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import index
 
-from .errors import LayoutError
+from .errors import AxisError, LayoutError
 
 Box = tuple[tuple[int, int], ...]
 
@@ -38,15 +38,17 @@ def normalize_axis(axis: int, ndim: int, op: str, argument: str = "axis") -> int
 
     Raises
     ------
+    AxisError
+        If `axis` is out of range.
     LayoutError
-        If `axis` is out of range or not an integer.
+        If it is not an integer.
     """
     try:
         number = index(axis)
     except TypeError:
         raise LayoutError(f"{op}: {argument} must be an integer, got {axis!r}") from None
     if not -ndim <= number < ndim:
-        raise LayoutError(f"{op}: {argument} must be in [{-ndim}, {ndim}) for a {ndim}-D array, got {axis}")
+        raise AxisError(f"{op}: {argument} must be in [{-ndim}, {ndim}) for a {ndim}-D array, got {axis}")
     return number + ndim if number < 0 else number
 
 

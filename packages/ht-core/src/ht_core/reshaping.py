@@ -38,8 +38,8 @@ def plan_reshape(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
 def reshape(
     x: DNDarray,
     /,
-    *args: object,
     shape: object = None,
+    *more: int,
     order: str = "C",
     copy: bool | None = None,
     new_split: int | None = None,
@@ -54,8 +54,8 @@ def reshape(
 
     Parameters
     ----------
-    *args, shape : int or tuple of int
-        The new shape; one extent may be -1.
+    shape, *more : int or tuple of int
+        The new shape, as one tuple or as several integers; one extent may be -1.
     order : {"C", "F", "A"}
         "F": the first index changes fastest in both shapes; "A" is "C".
     copy : bool, optional
@@ -74,10 +74,9 @@ def reshape(
     >>> ht.arange(6, split=0).reshape(2, 3).numpy().tolist()
     [[0, 1, 2], [3, 4, 5]]
     """
-    if bool(args) == (shape is not None):
-        raise LayoutError("reshape: shape must be given once, got it " + ("twice" if args else "not at all"))
-    wanted_shape = (args[0] if len(args) == 1 else args) if args else shape
-    shape = _infer(wanted_shape, x.size)
+    if shape is None:
+        raise LayoutError("reshape: shape must be given, got None")
+    shape = _infer((shape, *more) if more else shape, x.size)
     wanted = normalize_split(new_split, len(shape), "reshape")
     if order == "F":
         turned = reshape(

@@ -27,12 +27,16 @@ LAZY: dict[str, tuple[str, str, str]] = {
             "outer",
             "projection",
             "tensordot",
-            "trace",
             "vdot",
             "vecdot",
             "vecmat",
         )
     },
+    "trace": (
+        "ht_linalg.products",
+        "trace_of_first_axes",
+        "ht-linalg",
+    ),  # NumPy's; ht_linalg.trace is the standard's
     **{name: ("ht_linalg.signal", name, "ht-linalg") for name in ("convolve", "convolve2d", "correlate")},
     **{
         name: ("ht_io", name, "ht-io")

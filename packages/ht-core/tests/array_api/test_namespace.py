@@ -98,6 +98,28 @@ def test_array_namespace(version):
     assert ht.ones(3).__array_namespace__(api_version=version) is ht
 
 
+def test_parameters_have_the_standards_names():
+    """Of functions that take more than the standard lets them, and of methods."""
+    _, shape, *_ = inspect.signature(ht.reshape).parameters.values()
+    assert (shape.name, shape.kind) == ("shape", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    x = ht.arange(6, split=0)
+    assert x.reshape(2, 3).shape == x.reshape((2, 3)).shape == x.reshape(shape=(2, 3)).shape == (2, 3)
+    with pytest.raises(ValueError, match="shape must be given"):
+        x.reshape()
+    export = inspect.signature(ht.DNDarray.__dlpack__).parameters
+    assert list(export) == ["self", "stream", "max_version", "dl_device", "copy"]
+    assert np.from_dlpack(x).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("axis", [3, -4])
+def test_an_axis_that_is_none_is_an_index_error(axis):
+    x = ht.ones((2, 3), split=0)
+    with pytest.raises(IndexError, match="expand_dims: axis must be in"):
+        ht.expand_dims(x, axis=axis)
+    with pytest.raises(ValueError, match="sum: axis must be in"):  # NumPy's is both, too
+        ht.sum(x, axis=axis)
+
+
 def test_unknown_version_is_refused():
     with pytest.raises(ValueError, match="api_version"):
         ht.ones(3).__array_namespace__(api_version="1999.01")
@@ -106,6 +128,7 @@ def test_unknown_version_is_refused():
 def test_info():
     info = ht.__array_namespace_info__()
     assert set(info.capabilities()) == {"boolean indexing", "data-dependent shapes", "max dimensions"}
+    assert isinstance(info.devices(), tuple)
     assert info.default_device() in info.devices()
     assert info.default_dtypes() == {
         "real floating": ht.float64,

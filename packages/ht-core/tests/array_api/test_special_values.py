@@ -168,6 +168,14 @@ def test_clip(dtype):
                 assert result.dtype == expected.dtype
 
 
+def test_zeros_of_any_sign_have_the_sign_of_zero():
+    zeros = np.array([complex(a, b) for a in (0.0, -0.0) for b in (0.0, -0.0)])
+    for result in spmd(2, lambda comm: whole(ht.sign(ht.array(zeros, split=0)))):
+        assert not np.signbit(result.real).any()
+        assert not np.signbit(result.imag).any()
+        np.testing.assert_array_equal(result, 0)
+
+
 #: Finite results where NumPy's own overflow, or lose what is small beside 1.
 BETTER_THAN_NUMPY = {("pow", "c"), ("sign", "c"), ("log1p", "c"), ("acos", "c")}
 

@@ -10,6 +10,8 @@ from ht_core.layout import normalize_axis
 from .arguments import as_pair
 from .products import aligned
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
 
 def cross(
     a: object, b: object, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
@@ -53,11 +55,13 @@ def cross(
     if x.dtype is torch.bool:
         raise DTypeError("cross: arrays must be numeric, got bool; cast with astype first")
     x, y = torch.broadcast_tensors(x, y)
+    kind = x.dtype
+    if kind in _SIGNED:  # torch has no products of these; signed integers give the same bits
+        x, y = x.view(_SIGNED[kind]), y.view(_SIGNED[kind])
     if flat:
-        return DNDarray(
-            x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0], layout.drop((layout.ndim - 1,)), a.comm
-        )
-    result = DNDarray(torch.linalg.cross(x, y, dim=-1), layout, a.comm)
+        local = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+        return DNDarray(local.view(kind), layout.drop((layout.ndim - 1,)), a.comm)
+    result = DNDarray(torch.linalg.cross(x, y, dim=-1).view(kind), layout, a.comm)
     axisc = normalize_axis(axisc, result.ndim, "cross", "axisc")
     return moveaxis(result, -1, axisc)
 

@@ -406,12 +406,14 @@ def projection(a: object, b: object) -> DNDarray:
 def trace(
     a: object,
     offset: int = 0,
-    axis1: int = 0,
-    axis2: int = 1,
+    axis1: int = -2,
+    axis2: int = -1,
     dtype: object = None,
     out: DNDarray | None = None,
 ) -> DNDarray:
-    """Return the sum along a diagonal of two axes.
+    """Return the sum along a diagonal of two axes, the last two by default.
+
+    ``ht.trace`` and the method of arrays take the first two by default, as NumPy's do.
 
     *Distribution*: every rank sums what it holds of the diagonal; one allreduce of the result where one of the two
     axes is split.
@@ -437,6 +439,27 @@ def trace(
     a = as_dndarray("trace", "a", a)
     diagonal = ht_core.diagonal(a, offset, axis1, axis2)
     return deliver("trace", diagonal.sum(axis=-1, dtype=dtype), out)
+
+
+def trace_of_first_axes(
+    a: object,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    dtype: object = None,
+    out: DNDarray | None = None,
+) -> DNDarray:
+    """Return the sum along a diagonal of two axes, the first two by default: ``ht.trace``.
+
+    Parameters and *Distribution* are those of :func:`ht_linalg.trace`.
+
+    Examples
+    --------
+    >>> import ht_core as ht
+    >>> ht.trace(ht.ones((2, 2, 3), split=2)).numpy()
+    array([2., 2., 2.])
+    """
+    return trace(a, offset, axis1, axis2, dtype, out)
 
 
 def diagonal(x: object, /, *, offset: int = 0) -> DNDarray:

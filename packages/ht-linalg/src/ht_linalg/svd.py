@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import torch
-from ht_core import DNDarray, concatenate
-from ht_core.errors import LayoutError
+from ht_core import DNDarray, broadcast_to, concatenate, expand_dims
+from ht_core.errors import DTypeError, LayoutError
 from ht_core.layout import Layout
 
 from .arguments import as_dndarray, as_pair
@@ -109,14 +109,15 @@ def svdvals(x: object, /) -> DNDarray:
     return svd(x, compute_uv=False)
 
 
-def pinv(a: object, /, *, rtol: float | None = None) -> DNDarray:
+def pinv(a: object, /, *, rtol: object = None) -> DNDarray:
     """Return the Moore-Penrose pseudo-inverse.
 
     Parameters
     ----------
     a : array_like, shape (..., m, n)
-    rtol : float, optional
+    rtol : float or array_like, shape (...), optional
         Singular values up to this share of the largest one count as zero; max(m, n) times the rounding unit by default.
+        An array has one for each matrix of the stack, and is brought to its layout.
 
     *Distribution*: as :func:`svd`; the result is split as the adjoint of `a`.
 
@@ -132,14 +133,14 @@ def pinv(a: object, /, *, rtol: float | None = None) -> DNDarray:
         a = dealt(a)
     u, s, vh = svd(a, full_matrices=False)
     largest = s.larray.amax(-1, keepdim=True) if s.shape[-1] else s.larray
-    zero = s.larray <= _tolerance(a, rtol) * largest
+    zero = s.larray <= _tolerance("pinv", a, s, rtol) * largest
     inverse = torch.where(zero, torch.zeros_like(s.larray), 1 / torch.where(zero, 1, s.larray))
     v = adjoint(vh)
     result = matmul(DNDarray(v.larray * inverse[..., None, :], v.layout, a.comm), adjoint(u))
     return moved(result, adjoint(a).layout)
 
 
-def matrix_rank(a: object, tol: float | None = None, *, rtol: float | None = None) -> DNDarray:
+def matrix_rank(a: object, tol: float | None = None, *, rtol: object = None) -> DNDarray:
     """Return the number of singular values that are not zero.
 
     Parameters
@@ -147,8 +148,9 @@ def matrix_rank(a: object, tol: float | None = None, *, rtol: float | None = Non
     a : array_like, shape (..., m, n), or a vector
     tol : float, optional
         Values up to this one count as zero.
-    rtol : float, optional
-        The same as a share of the largest value; max(m, n) times the rounding unit by default.
+    rtol : float or array_like, shape (...), optional
+        The same as a share of the largest value; max(m, n) times the rounding unit by default. An array has one for
+        each matrix of the stack.
 
     *Distribution*: as :func:`svdvals`.
 
@@ -166,7 +168,7 @@ def matrix_rank(a: object, tol: float | None = None, *, rtol: float | None = Non
     s = svdvals(a)
     if not s.shape[-1]:
         return s.sum(axis=-1, dtype="int64")
-    limit = tol if tol is not None else s.larray[..., :1] * _tolerance(a, rtol)
+    limit = tol if tol is not None else s.larray[..., :1] * _tolerance("matrix_rank", a, s, rtol)
     return DNDarray(s.larray > limit, s.layout, s.comm).sum(axis=-1)
 
 
@@ -216,7 +218,7 @@ def lstsq(a: object, b: object, rcond: float | None = None) -> LstsqResult:
         raise LayoutError(f"lstsq: a must be (m, n) and b (m,) or (m, k), got shapes {a.shape} and {b.shape}")
     m, n = a.shape
     u, s, vh = svd(a, full_matrices=False)
-    kept = s.larray > (s.larray[:1] * _tolerance(a, rcond) if len(s.larray) else 0)
+    kept = s.larray > (s.larray[:1] * _tolerance("lstsq", a, s, rcond) if len(s.larray) else 0)
     rank = int(kept.sum())
     projected = matmul(adjoint(u), b)
     inverse = torch.where(kept, 1 / torch.where(kept, s.larray, 1), torch.zeros_like(s.larray))
@@ -235,8 +237,23 @@ def lstsq(a: object, b: object, rcond: float | None = None) -> LstsqResult:
 # -- parts ---------------------------------------------------------------------------------------------------------
 
 
-def _tolerance(a: DNDarray, rtol: float | None) -> float:
-    return max(a.shape[-2:]) * torch.finfo(a.larray.dtype).eps if rtol is None else rtol
+def _tolerance(op: str, a: DNDarray, s: DNDarray, rtol: object) -> float | torch.Tensor:
+    """Return the share below which singular values `s` count as zero: of all matrices, or of this rank's, one each."""
+    if rtol is None:
+        return max(a.shape[-2:]) * torch.finfo(a.larray.dtype).eps
+    if isinstance(rtol, (int, float)):
+        return rtol
+    rtol = as_dndarray(op, "rtol", rtol, a.comm)
+    if rtol.larray.dtype.is_complex:
+        raise DTypeError(f"{op}: rtol must be real, got {rtol.dtype}; take its absolute values")
+    each = s.layout.with_axis(s.ndim - 1, 1)
+    try:
+        shares = broadcast_to(expand_dims(rtol, -1), each.shape)
+    except LayoutError:
+        raise LayoutError(
+            f"{op}: rtol must have the shape of the stack, {a.shape[:-2]}, got {rtol.shape}"
+        ) from None
+    return moved(shares, each).larray.to(s.larray.dtype)
 
 
 def _whole(a: DNDarray, full_matrices: bool, compute_uv: bool) -> SVD | DNDarray:

@@ -73,11 +73,11 @@ if _TYPE_CHECKING:
         projection,
         qr,
         tensordot,
-        trace,
         vdot,
         vecdot,
         vecmat,
     )
+    from ht_linalg.products import trace_of_first_axes as trace
     from ht_linalg.signal import convolve, convolve2d, correlate
 
 #: Names of the upper wheels: module, and attribute of it or None for the module itself.
