@@ -2,7 +2,7 @@
 
 import pytest
 from ht_comm import SerialComm, spmd
-from ht_comm.contract import Contract
+from ht_comm.contract import Contract, PairedContract
 
 
 class TestSerial(Contract):
@@ -16,14 +16,39 @@ class TestSerial(Contract):
 class TestThreads(Contract):
     """Ranks as threads."""
 
-    @pytest.fixture(params=[1, 2, 3, 4, 7], ids="p={}".format)
-    def run(self, request):
-        return lambda body: spmd(request.param, body)
+    @pytest.fixture
+    def run(self):
+        return lambda body: spmd(3, body)
 
 
-@pytest.mark.mpi(ranks=[1, 2, 3, 4, 7])
+class TestMoreThreads(PairedContract):
+    """Other numbers of ranks."""
+
+    @pytest.fixture(params=[1, 2, 4, 7], ids="p={}".format)
+    def ranks(self, request):
+        return request.param
+
+    @pytest.fixture
+    def run(self, ranks):
+        return lambda body: spmd(ranks, body)
+
+
+@pytest.mark.mpi(ranks=[3])
 class TestMPI(Contract):
     """Ranks as MPI processes. (What depends on MPI at other numbers of ranks is in test_mpi.py.)"""
+
+    @pytest.fixture
+    def run(self, comm):
+        return lambda body: body(comm) and None
+
+
+@pytest.mark.mpi(ranks=[1, 2, 4, 7])
+class TestMoreMPI(PairedContract):
+    """Other numbers of ranks."""
+
+    @pytest.fixture
+    def ranks(self, comm):
+        return comm.size
 
     @pytest.fixture
     def run(self, comm):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ht_comm import SerialComm, device, spmd
 from ht_comm.awareness import Awareness, confirmed
-from ht_comm.contract import Contract
+from ht_comm.contract import Contract, PairedContract
 from ht_comm.contract.arrays import TorchArrays
 from ht_comm.device import HostLane, Staging, chunk_indices, device_of_rank, use_device_of_rank
 
@@ -69,28 +69,32 @@ def staged(monkeypatch, device):
     return device
 
 
-class OnDevice(Contract):
-    """The contract on tensors that are not in host memory."""
+class OnDevice:
+    """Makes the contract one on tensors that are not in host memory."""
 
     @pytest.fixture
     def library(self, staged):
         return DeviceArrays(staged)
 
 
-class TestSerial(OnDevice):
-    @pytest.fixture
-    def run(self, staged):
-        return lambda body: body(SerialComm())
-
-
-class TestThreads(OnDevice):
+class TestThreads(OnDevice, Contract):
     @pytest.fixture
     def run(self, staged):
         return lambda body: spmd(3, body)
 
 
+class TestSerial(OnDevice, PairedContract):
+    ranks = pytest.fixture(lambda self: 1)
+
+    @pytest.fixture
+    def run(self, staged):
+        return lambda body: body(SerialComm())
+
+
 @pytest.mark.mpi(ranks=[2])
-class TestMPI(OnDevice):
+class TestMPI(OnDevice, PairedContract):
+    ranks = pytest.fixture(lambda self: 2)
+
     @pytest.fixture
     def run(self, comm, staged):
         return lambda body: body(comm) and None

@@ -102,9 +102,7 @@ def test_an_exception_on_the_other_host_ends_the_job(hosts, tmp_path):
 def test_marked_tests_run_across_hosts(hosts, tmp_path):
     tests = Path(__file__).with_name("test_contract.py")
     env = {**os.environ, **hosts.environment(2)}
-    chosen = (
-        "TestMPI and (test_split or test_agree or test_node or test_ring and numpy or test_bcast and numpy)"
-    )
+    chosen = "TestMoreMPI and (test_split or test_agree or test_node or test_ring and numpy or test_bcast and numpy)"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--np", "4", "-m", "mpi"]
     done = subprocess.run(
         [*command, "-k", chosen, f"--basetemp={tmp_path / 'inner'}", str(tests)],

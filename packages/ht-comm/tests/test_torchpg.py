@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ht_comm import CommError, TorchComm, spmd, world
-from ht_comm.contract import Contract
+from ht_comm.contract import Contract, PairedContract
 from ht_comm.contract.arrays import LIBRARIES, block
 from ht_comm.launcher import is_under_torchrun
 from ht_comm.rendezvous import own_address
@@ -42,9 +42,20 @@ def made(cls):
     return _made[cls]
 
 
-@pytest.mark.mpi(ranks=[2, 3])
+@pytest.mark.mpi(ranks=[3])
 class TestGloo(Contract):
     """Everything through host memory."""
+
+    @pytest.fixture
+    def run(self):
+        return lambda body: body(made(TorchComm)) and None
+
+
+@pytest.mark.mpi(ranks=[2])
+class TestTwoGloo(PairedContract):
+    """The same on two ranks."""
+
+    ranks = pytest.fixture(lambda self: 2)
 
     @pytest.fixture
     def run(self):

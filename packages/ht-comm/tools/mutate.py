@@ -195,7 +195,7 @@ def chosen(items: list, module: str) -> list:
     contract = {
         item: item.function.__module__.rpartition(".")[2]
         for item in items
-        if item.path.name == "test_contract.py" and "[p=3" in item.name
+        if item.path.name == "test_contract.py" and item.cls.__name__ == "TestThreads"
     }
     if module in ("redistribute", "pieces", "boxes"):
         first = [item for item in items if item.path.name == "test_redistribute_plan.py"]
@@ -207,7 +207,7 @@ def chosen(items: list, module: str) -> list:
             first, last = [], [*last, *first]
     else:
         parts = ("matrix", "movement", "reductions", "messages")
-        first = [item for item in contract if contract[item] == "matrix" and "-numpy-sliced-" in item.name]
+        first = [item for item in contract if contract[item] == "matrix" and "[numpy-sliced-" in item.name]
         then = [item for item in items if item.path.name in ("test_buffers.py", "test_serial.py")]
         last = [item for item in contract if contract[item] in parts and item not in first]
         last += [item for item in items if item.path.name == "test_properties.py"]

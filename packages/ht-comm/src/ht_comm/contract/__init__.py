@@ -39,6 +39,8 @@ from .nonblocking import NonBlockingContract  # noqa: E402
 from .operators import OperatorContract  # noqa: E402
 from .reductions import ReductionContract  # noqa: E402
 
+SHORT = 40  # bytes of a slice: every path that slices is taken
+
 
 class Contract(
     ReductionContract,
@@ -57,7 +59,7 @@ class Contract(
         """NumPy, and torch where it is installed."""
         return request.param
 
-    @pytest.fixture(params=[None, 40], ids=["whole", "sliced"])
+    @pytest.fixture(params=[None, SHORT], ids=["whole", "sliced"])
     def limit(self, request, monkeypatch):
         """Run with the default slice length, and with one so short that every path that slices is taken."""
         if request.param is not None:
@@ -65,4 +67,20 @@ class Contract(
         return request.param
 
 
-__all__ = ["LIBRARIES", "Contract"]
+class PairedContract(Contract):
+    """The suite with every library and both slice lengths, but not with each pair of the two.
+
+    For the second and later numbers of ranks of a transport: on 1, 4, 5 ranks NumPy arrays travel whole and tensors in
+    slices, on 2, 3, 6, 7 ranks the other way round. Needs a fixture ``ranks`` beside ``run``.
+    """
+
+    @pytest.fixture
+    def limit(self, ranks, library, monkeypatch):
+        """The default slice length or a short one, as the number of ranks and the library say."""
+        if (ranks // 2 + (library.name == "torch")) % 2 == 0:
+            return None
+        monkeypatch.setattr("ht_comm.config.slice_bytes", SHORT)
+        return SHORT
+
+
+__all__ = ["LIBRARIES", "Contract", "PairedContract"]
