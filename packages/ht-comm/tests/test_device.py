@@ -181,7 +181,7 @@ def test_device_of_rank_is_made_current(device):
     assert device == "cpu" or torch.ones(1, device="cuda").device == found
 
 
-@pytest.mark.mpi(ranks=[1, 2])
+@pytest.mark.mpi(ranks=[2])
 def test_trial_of_device_pointers_in_a_process_of_its_own(comm):
     if comm.rank == 0:
         assert confirmed("told so", "cpu") == Awareness(True, "told so, confirmed by a trial")

@@ -42,7 +42,7 @@ def made(cls):
     return _made[cls]
 
 
-@pytest.mark.mpi(ranks=[3])
+@pytest.mark.mpi(ranks=[2])
 class TestGloo(Contract):
     """Everything through host memory."""
 
@@ -51,11 +51,11 @@ class TestGloo(Contract):
         return lambda body: body(made(TorchComm)) and None
 
 
-@pytest.mark.mpi(ranks=[2])
-class TestTwoGloo(PairedContract):
-    """The same on two ranks."""
+@pytest.mark.mpi(ranks=[3])
+class TestMoreGloo(PairedContract):
+    """The same on three ranks."""
 
-    ranks = pytest.fixture(lambda self: 2)
+    ranks = pytest.fixture(lambda self: 3)
 
     @pytest.fixture
     def run(self):
