@@ -1,9 +1,14 @@
 """Data sets and layouts that the tests of this package share."""
 
+import importlib
+import inspect
+import pkgutil
 from functools import cache
 
+import ht_ml
 import numpy as np
 from ht_core.testing import spread
+from ht_ml.base import BaseEstimator
 
 
 @cache
@@ -62,3 +67,16 @@ def table(values, comm, kind="even"):
 
 
 KINDS = ("none", "even", "uneven", "last", "features")
+
+
+def public_estimators():
+    """Name -> class of everything with ``fit`` that a subpackage of ht_ml lists in ``__all__``."""
+    modules = [
+        importlib.import_module(f"ht_ml.{m.name}") for m in pkgutil.iter_modules(ht_ml.__path__) if m.ispkg
+    ]
+    named = {name: getattr(module, name) for module in modules for name in module.__all__}
+    return {
+        name: found
+        for name, found in named.items()
+        if inspect.isclass(found) and issubclass(found, BaseEstimator) and hasattr(found, "fit")
+    }

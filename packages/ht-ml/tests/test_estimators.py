@@ -9,13 +9,21 @@ import pytest
 from ht_comm import spmd
 from ht_core.testing import whole
 from ht_ml.base import BaseEstimator, NotFittedError, check_is_fitted, clone
-from ht_ml.cluster import BatchParallelKMeans, KMeans, KMedians, KMedoids, MiniBatchKMeans, Spectral
-from ht_ml.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from ht_ml.cluster import (
+    BatchParallelKMeans,
+    BatchParallelKMedians,
+    KMeans,
+    KMedians,
+    KMedoids,
+    MiniBatchKMeans,
+    Spectral,
+)
+from ht_ml.decomposition import DMD, PCA, DMDc, IncrementalPCA, TruncatedSVD
 from ht_ml.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from ht_ml.naive_bayes import GaussianNB
 from ht_ml.neighbors import KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor, NearestNeighbors
 from ht_ml.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
-from ml_tables import KINDS, table
+from ml_tables import KINDS, public_estimators, table
 
 ESTIMATORS = [
     KMeans(n_clusters=2, random_state=0),
@@ -26,6 +34,7 @@ ESTIMATORS = [
     KMedians(n_clusters=2, random_state=0),
     KMedoids(n_clusters=2, random_state=0),
     BatchParallelKMeans(n_clusters=2, random_state=0),
+    BatchParallelKMedians(n_clusters=2, random_state=0),
     Spectral(n_clusters=2, gamma=0.05, random_state=0),
     StandardScaler(),
     StandardScaler(with_mean=False, copy=False),
@@ -46,16 +55,19 @@ ESTIMATORS = [
     LinearRegression(),
     Ridge(alpha=0.1),
     LogisticRegression(tol=1e-8),
+    GaussianNB(var_smoothing=1e-8),
     NearestNeighbors(n_neighbors=3),
     KNeighborsClassifier(n_neighbors=3),
     KNeighborsRegressor(n_neighbors=3, weights="distance"),
     LocalOutlierFactor(n_neighbors=7, novelty=True),
 ]
+#: What takes no table of rows: snapshots are columns.
+OTHERS = [DMD(svd_rank=2), DMDc(svd_tol=0.1)]
 CLASSIFIERS = (GaussianNB, KNeighborsClassifier, LogisticRegression)
 METHODS = {
     KMeans: ("predict", "transform"),
     **dict.fromkeys((KMedians, KMedoids, MiniBatchKMeans), ("predict", "transform")),
-    **dict.fromkeys((BatchParallelKMeans, Spectral), ("predict",)),
+    **dict.fromkeys((BatchParallelKMeans, BatchParallelKMedians, Spectral), ("predict",)),
     Normalizer: ("transform",),
     GaussianNB: ("predict", "predict_proba"),
     LogisticRegression: ("predict", "predict_proba"),
@@ -65,7 +77,8 @@ METHODS = {
     LocalOutlierFactor: ("score_samples", "predict"),
     **dict.fromkeys((ElasticNet, Lasso, LinearRegression, Ridge), ("predict",)),
 }
-CLUSTERERS = (BatchParallelKMeans, KMeans, KMedians, KMedoids, MiniBatchKMeans, Spectral)
+BATCHED = (BatchParallelKMeans, BatchParallelKMedians)
+CLUSTERERS = (*BATCHED, KMeans, KMedians, KMedoids, MiniBatchKMeans, Spectral)
 STATELESS = (Normalizer,)
 NEIGHBORS = (NearestNeighbors, KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor)
 DECOMPOSITIONS = (PCA, IncrementalPCA, TruncatedSVD)
@@ -78,6 +91,7 @@ WITHOUT_WEIGHTS = (
     Normalizer,
     *NEIGHBORS,
 )
+everything = pytest.mark.parametrize("estimator", [*ESTIMATORS, *OTHERS], ids=lambda e: repr(e)[:50])
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:50])
 
 
@@ -119,7 +133,11 @@ def assert_equal(first, second, rtol=0.0):
             np.testing.assert_allclose(second[name], value, rtol=rtol, atol=rtol, err_msg=name)
 
 
-@each
+def test_every_estimator_is_listed():
+    assert {type(e) for e in (*ESTIMATORS, *OTHERS)} == set(public_estimators().values())
+
+
+@everything
 def test_parameters(estimator):
     parameters = estimator.get_params()
     assert all(getattr(estimator, name) is value for name, value in parameters.items())
@@ -158,11 +176,38 @@ def test_clone_and_pickle(estimator):
     spmd(2, run)
 
 
-@each
+@everything
 def test_scikit_learn_can_clone(estimator):
     from sklearn.base import clone as clone_elsewhere
 
     assert clone_elsewhere(estimator).get_params() == estimator.get_params()
+
+
+@pytest.mark.parametrize("estimator", OTHERS, ids=repr)
+def test_models_of_snapshots(estimator):
+    snapshots = np.random.default_rng(1).normal(size=(6, 12))
+    spoilt = snapshots.copy()
+    spoilt[-1, -1] = np.nan
+
+    def fitted(comm, values):
+        arguments = [ht.array(values, split=0)]
+        if isinstance(estimator, DMDc):
+            arguments.append(ht.array(snapshots[:1], split=1))
+        return clone(estimator).fit(*arguments)
+
+    def run(comm):
+        model = fitted(comm, snapshots)
+        assert model.n_features_in_ == 6
+        for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), fitted(comm, snapshots)):
+            assert_equal(learned(model), learned(again))
+        with pytest.raises(ValueError, match="must be finite, got NaN") as caught:
+            fitted(comm, spoilt)
+        new = clone(model)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(new)
+        return str(caught.value)
+
+    assert len(set(spmd(3, run))) == 1
 
 
 @pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if not isinstance(e, STATELESS)], ids=repr)
@@ -179,7 +224,7 @@ def test_not_fitted(estimator):
 
 # Batches are the ranks' rows: these say so, and are tested in test_kmedians.py.
 @pytest.mark.parametrize(
-    "estimator", [e for e in ESTIMATORS if not isinstance(e, BatchParallelKMeans)], ids=lambda e: repr(e)[:50]
+    "estimator", [e for e in ESTIMATORS if not isinstance(e, BATCHED)], ids=lambda e: repr(e)[:50]
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_answers_do_not_depend_on_ranks_or_layout(estimator, dtype):

@@ -8,7 +8,9 @@ before ``fit``. What ``fit`` learns ends with an underscore. This module sends n
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -81,6 +83,12 @@ class BaseEstimator:
                 setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks about an estimator; it alone calls this, so it is there to be imported."""
+        from .scikit_learn import tags
+
+        return tags(self)
+
     def __repr__(self) -> str:
         changed = []
         for name, default in self._parameters().items():
@@ -89,6 +97,31 @@ class BaseEstimator:
                 text = repr(value)
                 changed.append(f"{name}={text if len(text) <= 60 else f'<{type(value).__name__}>'}")
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+class MethodIf:
+    """A method that an estimator has or not, by its parameters: ``hasattr`` tells.
+
+    Parameters
+    ----------
+    check : callable
+        ``check(estimator, name)`` raises AttributeError where there is no such method.
+
+    Used as a decorator: ``@MethodIf(check)``.
+    """
+
+    def __init__(self, check: Callable[[Any, str], None]) -> None:
+        self._check = check
+
+    def __call__(self, method: Callable) -> MethodIf:
+        self._method = method
+        functools.update_wrapper(self, method)
+        return self
+
+    def __get__(self, estimator: Any, owner: type) -> Callable:
+        if estimator is not None:
+            self._check(estimator, self._method.__name__)
+        return self._method.__get__(estimator, owner)
 
 
 class TransformerMixin:
@@ -149,7 +182,9 @@ def check_is_fitted(estimator: Any) -> None:
     NotFittedError
     """
     if not any(name.endswith("_") and not name.startswith("_") for name in vars(estimator)):
-        raise NotFittedError(
+        from .scikit_learn import both_errors
+
+        raise both_errors(NotFittedError)(
             f"{type(estimator).__name__}: the estimator must be fitted first, got none; call fit(X)"
         )
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ht_core import DNDarray, array, unique
+from ht_core import DNDarray, unique
 from ht_core.errors import DTypeError, LayoutError
 
-from .rows import Rows, aligned, rows_of
+from .rows import Rows, aligned, given, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +61,25 @@ def as_labels(op: str, y: Any, rows: Rows, *, argument: str = "y") -> Labels:
     return Labels(found.to(local.dtype), torch.searchsorted(found.to(plain.device), plain))
 
 
+def as_classes(op: str, y: Any, rows: Rows) -> Labels:
+    """Return what a classifier learns from: `as_labels`, refusing numbers that are measured, not labels.
+
+    Raises
+    ------
+    ValueError
+        Also if a label is infinite or not a whole number; the same on every rank.
+    """
+    labels = as_labels(op, y, rows)
+    found = labels.classes
+    if found.is_floating_point():
+        strange = found[~(found.isfinite() & (found == found.trunc()))]
+        if strange.numel():
+            raise ValueError(
+                f"{op}: y must hold labels, whole numbers, got {float(strange[0])}; use a regressor for a continuous y"
+            )
+    return labels
+
+
 def without_bool(labels: torch.Tensor) -> torch.Tensor:
     """Return labels as numbers that torch can search."""
     return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
@@ -74,7 +93,7 @@ def rows_of_labels(op: str, argument: str, *columns: Any) -> Rows:
     LayoutError
         If the first column does not have one label for each of at least one row.
     """
-    found = [column if isinstance(column, DNDarray) else array(column) for column in columns]
+    found = [given(op, argument, column) for column in columns]
     first = found[0]
     if first.ndim not in (1, 2) or (first.ndim == 2 and first.shape[1] != 1) or not first.shape[0]:
         raise LayoutError(
@@ -85,8 +104,7 @@ def rows_of_labels(op: str, argument: str, *columns: Any) -> Rows:
 
 def label_column(op: str, y: Any, rows: Rows, *, argument: str = "y") -> torch.Tensor:
     """Return the labels of the local rows, of their own dtype; see `as_labels`."""
-    if not isinstance(y, DNDarray):
-        y = array(y, comm=rows.home)
+    y = given(op, argument, y, rows.home)
     if y.shape not in ((rows.n,), (rows.n, 1)):
         raise LayoutError(
             f"{op}: {argument} must have one label per row, shape ({rows.n},), got shape {y.shape}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from ht_comm import Communicator, SerialComm
 from ht_core import DNDarray, array
@@ -75,6 +76,41 @@ def serial_rows(local: torch.Tensor) -> Rows:
     return Rows(local, _SERIAL, 0, n, _SERIAL, Layout.replicated((n,)))
 
 
+def given(op: str, argument: str, values: Any, comm: Communicator | None = None) -> DNDarray:
+    """Return an argument as an array: a DNDarray as it is, anything else as replicated; no message.
+
+    Python objects that are numbers, as in columns of mixed tables, become float64.
+
+    Raises
+    ------
+    ValueError
+        If there is None.
+    DTypeError
+        If it is a sparse matrix, or holds anything but numbers.
+    """
+    if isinstance(values, DNDarray):
+        return values
+    if values is None:
+        raise ValueError(f"{op}: {argument} must be given, got None")
+    if hasattr(values, "nnz"):
+        raise DTypeError(
+            f"{op}: {argument} must be a dense array, got a sparse {type(values).__name__}; make it dense first"
+        )
+    if not isinstance(values, torch.Tensor):
+        values = np.asarray(values)
+        if values.dtype == object:
+            try:
+                values = values.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise DTypeError(f"{op}: {argument} must hold numbers, got an object: {error}") from None
+        elif values.dtype.kind not in "biufc":
+            raise DTypeError(
+                f"{op}: {argument} must hold numbers, got {values.dtype}; number the labels, as "
+                "numpy.unique(..., return_inverse=True) does"
+            )
+    return array(values, comm=comm)
+
+
 def as_table(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 1) -> DNDarray:
     """Return `X` as a two-dimensional real array, refusing other shapes and types; no message.
 
@@ -96,8 +132,7 @@ def as_table(op: str, X: Any, *, n_features: int | None = None, min_rows: int = 
     DTypeError
         If `X` is complex.
     """
-    if not isinstance(X, DNDarray):
-        X = array(X)
+    X = given(op, "X", X)
     if X.ndim != 2:
         raise LayoutError(
             f"{op}: X must be two-dimensional (rows, features), got shape {X.shape}; "
@@ -181,8 +216,7 @@ def as_column(op: str, argument: str, values: Any, rows: Rows) -> torch.Tensor:
     LayoutError
         If there is not one value per row.
     """
-    if not isinstance(values, DNDarray):
-        values = array(values, comm=rows.home)
+    values = given(op, argument, values, rows.home)
     if values.shape not in ((rows.n,), (rows.n, 1)):
         raise LayoutError(
             f"{op}: {argument} must have one value per row, shape ({rows.n},), got shape {values.shape}"
@@ -202,8 +236,7 @@ def as_targets(op: str, y: Any, rows: Rows) -> tuple[torch.Tensor, bool]:
     LayoutError
         If `y` has not shape (n,) or (n, t).
     """
-    if not isinstance(y, DNDarray):
-        y = array(y, comm=rows.home)
+    y = given(op, "y", y, rows.home)
     if y.ndim != 2:
         return as_column(op, "y", y, rows).unsqueeze(1), True
     if y.shape[0] != rows.n or y.shape[1] < 1:

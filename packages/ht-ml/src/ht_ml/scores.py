@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ht_core import DNDarray, array
+from ht_core import DNDarray
 from ht_core.engines.redistribution import redistribute
 from ht_core.errors import DTypeError, LayoutError
 
 from .labels import label_column, rows_of_labels
 from .moments import checked_moments, merge_moments, require_usable
-from .rows import Rows, as_weights, rows_of
+from .rows import Rows, as_weights, given, rows_of
 from .tiles import spans, tile_rows
 
 
@@ -55,7 +55,7 @@ def residual_moments(
     ValueError
         If values or weights are not finite, or a weight is negative; the same on every rank.
     """
-    y, predicted = (v if isinstance(v, DNDarray) else array(v) for v in (y, predicted))
+    y, predicted = (given(op, name, v) for name, v in zip(names, (y, predicted)))
     if y.ndim not in (1, 2) or not y.shape[0] or 0 in y.shape:
         raise LayoutError(f"{op}: {names[0]} must have shape (n,) or (n, m), got {y.shape}")
     rows = rows_of(predicted if predicted.split is not None and predicted.shape[:1] == y.shape[:1] else y)

@@ -53,8 +53,8 @@ class BatchParallelClusterer(ClusterMixin, BaseEstimator):
         self
 
         *Distribution*: split 0 or None; split 1 is brought to split 0 first. One allreduce of 2 d + 1 numbers, one
-        allgather of k (d + 1) numbers per rank, one allreduce of one number. A replicated table is one batch and sends
-        nothing. Collective.
+        allgather of (k + 1) (d + 1) numbers per rank, one allreduce of one number. A replicated table is one batch and
+        sends nothing. Collective.
 
         Raises
         ------
@@ -73,7 +73,8 @@ class BatchParallelClusterer(ClusterMixin, BaseEstimator):
         rows = as_rows(op, X)
         moments = rows.comm.allreduce(checked_moments(rows.local, None), op="moments")
         require_usable(op, moments, weighted=False)
-        batches = list(rows.comm.allgather(self._cluster_batch(op, rows, seed).unsqueeze(0)))
+        gathered = rows.comm.allgather(self._cluster_batch(op, rows, seed).unsqueeze(0))
+        n_iter, batches = int(gathered[:, -1, 0].max()), list(gathered[:, :-1])
         step = len(batches) if self.n_procs_to_merge is None else int(self.n_procs_to_merge)
         while len(batches) > 1:
             batches = [
@@ -83,7 +84,7 @@ class BatchParallelClusterer(ClusterMixin, BaseEstimator):
         model.n_features_in_ = rows.d
         model.cluster_centers_ = rows.replicated(batches[0][:, 1:].to(rows.local.dtype))
         self._fitted = model
-        self.n_features_in_ = rows.d
+        self.n_features_in_, self.n_iter_ = rows.d, n_iter
         self.cluster_centers_ = model.cluster_centers_
         table = rows.table(rows.local)
         self.labels_ = model.predict(table)
@@ -114,14 +115,18 @@ class BatchParallelClusterer(ClusterMixin, BaseEstimator):
         return model
 
     def _cluster_batch(self, op: str, rows: Rows, seed: int) -> torch.Tensor:
-        """Return the centres of this rank's rows behind the weights of their clusters, shape (k, 1 + d), float64."""
-        found = torch.zeros((self.n_clusters, 1 + rows.d), dtype=torch.float64, device=rows.local.device)
+        """Return the centres of this rank's rows behind the weights of their clusters, shape (k + 1, 1 + d), float64.
+
+        The last record begins with the number of iterations.
+        """
+        found = torch.zeros((self.n_clusters + 1, 1 + rows.d), dtype=torch.float64, device=rows.local.device)
         k = min(self.n_clusters, rows.local.shape[0])
         if k:
             table = array(rows.local, copy=False, comm=SerialComm())
             model = self._model(op, k, seed).fit(table)
             found[:k, 0] = torch.bincount(model.labels_.larray, minlength=k)
             found[:k, 1:] = model.cluster_centers_.larray
+            found[-1, 0] = model.n_iter_
         return found
 
     def _merge(self, op: str, found: torch.Tensor, seed: int) -> torch.Tensor:
@@ -161,6 +166,8 @@ class BatchParallelKMeans(BatchParallelClusterer):
     labels_ : DNDarray, shape (n,), int64, distributed as the rows of `X`
     functional_value_, inertia_ : float
         Sum of squared distances of the rows to their centres.
+    n_iter_ : int
+        Most iterations that a rank's rows have needed.
     n_features_in_ : int
 
     Notes
@@ -192,7 +199,7 @@ class BatchParallelKMedians(BatchParallelClusterer):
 
     Attributes
     ----------
-    cluster_centers_, labels_, n_features_in_
+    cluster_centers_, labels_, n_iter_, n_features_in_
         As of `BatchParallelKMeans`.
     functional_value_, inertia_ : float
         Sum of the Manhattan distances of the rows to their centres.

@@ -8,14 +8,14 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from ht_core import DNDarray, array
+from ht_core import DNDarray
 from ht_core.errors import LayoutError
 
 from ..base import BaseEstimator, ClusterMixin, TransformerMixin, check_is_fitted
 from ..draws import resolve_seed
 from ..moments import Survey, require_usable, survey
 from ..progress import bar
-from ..rows import Rows, as_rows, as_table, as_weights
+from ..rows import Rows, as_rows, as_table, as_weights, given
 from .lloyd import Alternation, Result
 from .oversampling import oversampled
 from .seeding import batch_parallel, plus_plus, random_rows
@@ -122,7 +122,7 @@ class CentreClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
 
     def _given_centres(self, op: str, X: DNDarray, k: int) -> torch.Tensor:
         """Return the given centres on every rank, float64; one allgather where they are split."""
-        centres = self.init if isinstance(self.init, DNDarray) else array(self.init)
+        centres = given(op, "init", self.init)
         if centres.shape != (k, X.shape[1]):
             raise LayoutError(
                 f"{op}: init must have shape (n_clusters, n_features) = ({k}, {X.shape[1]}), got {centres.shape}"

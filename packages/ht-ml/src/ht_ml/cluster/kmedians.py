@@ -146,7 +146,9 @@ class KMedoids(KMedians):
     -----
     A cluster's medoid is that of its rows which is nearest to the component-wise median (of equals the first), as in
     Heat: a pass over the data, where the row with the least sum of distances to the others would cost their square.
-    The sum of distances may grow in an iteration; the run ends when the labels settle, or after `max_iter`.
+    So this is neither PAM, which swaps medoids for other rows, nor the alternation over exact medoids: the value found
+    may be above theirs. The sum of distances may grow in an iteration; the run ends when the labels settle, or after
+    `max_iter`.
 
     Examples
     --------

@@ -147,7 +147,7 @@ class _Labelled(Source):
             place = starts[:, None] + (draw * counts[:, None]).to(torch.int64)
             order = self.labels.argsort(stable=True)
             values = self.local[order[place.clamp_(max=order.numel() - 1)]]
-        return values.transpose(1, 2).reshape(self.groups, share), counts.repeat_interleave(d)
+        return values.transpose(1, 2).reshape(self.groups, share).contiguous(), counts.repeat_interleave(d)
 
     def count(self, lo: torch.Tensor, hi: torch.Tensor, limit: int, looks_for_nan: bool) -> tuple:
         k, d = self.k, self.local.shape[1]

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from ht_core import DNDarray, array
+from ht_core import DNDarray
 from ht_core.errors import DTypeError, LayoutError
 from ht_core.layout import Layout
 from ht_linalg import hsvd_rank, hsvd_rtol, matmul, rsvd, svd
 
 from ..base import BaseEstimator, check_is_fitted
 from ..moments import refuse_nonfinite
-from ..rows import floating, replicated
+from ..rows import floating, given, replicated
 
 _SOLVERS = ("full", "hierarchical", "randomized")
 
@@ -301,7 +301,7 @@ class DMDc(_ReducedModel):
         """
         op = "DMDc.fit"
         X = _snapshots(op, X)
-        C = array(C, comm=X.comm) if not isinstance(C, DNDarray) else C
+        C = given(op, "C", C, X.comm)
         if C.ndim != 2 or C.shape[0] < 1 or C.shape[1] not in (X.shape[1] - 1, X.shape[1]):
             raise LayoutError(
                 f"{op}: C must have shape (n_controls, {X.shape[1]}) or (n_controls, {X.shape[1] - 1}), got {C.shape}"
@@ -349,9 +349,9 @@ class DMDc(_ReducedModel):
         op = "DMDc.predict"
         check_is_fitted(self)
         comm = self.rom_basis_.comm
-        X = X if isinstance(X, DNDarray) else array(X, comm=comm)
+        X = given(op, "X", X, comm)
         X, _ = _states(op, X.T if X.ndim == 2 else X, self.n_features_in_)
-        C = C if isinstance(C, DNDarray) else array(C, comm=comm)
+        C = given(op, "C", C, comm)
         wanted = self.rom_control_matrix_.shape[1]
         if C.ndim != 2 or C.shape[0] != wanted or C.shape[1] < 1:
             raise LayoutError(f"{op}: C must have shape ({wanted}, n_steps), got shape {C.shape}")
@@ -367,7 +367,7 @@ class DMDc(_ReducedModel):
 
 def _snapshots(op: str, X: Any) -> DNDarray:
     """Return snapshots as a real matrix with at least one feature and two columns; no message."""
-    X = X if isinstance(X, DNDarray) else array(X)
+    X = given(op, "X", X)
     if X.ndim != 2 or X.shape[0] < 1 or X.shape[1] < 2:
         raise LayoutError(
             f"{op}: X must be two-dimensional (features, snapshots) with at least 2 snapshots, got shape {X.shape}"
@@ -379,7 +379,7 @@ def _snapshots(op: str, X: Any) -> DNDarray:
 
 def _states(op: str, X: Any, n_features: int) -> tuple[DNDarray, bool]:
     """Return states as columns of a floating-point matrix, and whether there is one, given as a vector."""
-    X = X if isinstance(X, DNDarray) else array(X)
+    X = given(op, "X", X)
     if X.ndim not in (1, 2) or X.shape[0] != n_features or 0 in X.shape:
         raise LayoutError(
             f"{op}: X must have the {n_features} features it was fitted with, got shape {X.shape}"

@@ -88,7 +88,7 @@ class IncrementalPCA(Components):
             If a parameter is out of range, or `X` holds NaN or infinity; the same on every rank.
         """
         op = "IncrementalPCA.fit"
-        if isinstance(X, Iterable) and not hasattr(X, "__getitem__"):
+        if isinstance(X, Iterable) and not hasattr(X, "__getitem__") and not hasattr(X, "nnz"):
             self._forget()
             for block in X:
                 self.partial_fit(block)

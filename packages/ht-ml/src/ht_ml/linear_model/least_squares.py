@@ -45,6 +45,8 @@ class LinearRegression(LinearRegressor):
     ([2.0], 1.0)
     """
 
+    _takes_targets = True
+
     def __init__(self, *, fit_intercept: bool = True, positive: bool = False, tol: float = 1e-10) -> None:
         self.fit_intercept = fit_intercept
         self.positive = positive

@@ -10,7 +10,7 @@ import torch
 from ht_core import DNDarray
 
 from ..base import BaseEstimator, ClassifierMixin, ConvergenceWarning, check_is_fitted
-from ..labels import as_labels
+from ..labels import as_classes
 from ..moments import refuse_nonfinite
 from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
@@ -108,7 +108,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         op = "LogisticRegression.fit"
         self._check_parameters(op)
         rows = as_rows(op, X)
-        labels = as_labels(op, y, rows)
+        labels = as_classes(op, y, rows)
         k = len(labels.classes)
         if k < 2:
             raise ValueError(f"{op}: y must hold at least two classes, got {labels.classes.tolist()}")
@@ -140,8 +140,18 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return rows.column(scores[:, 0]) if scores.shape[1] == 1 else rows.table(scores)
 
     def predict(self, X: Any) -> DNDarray:
-        """Return the most probable label of each row, shape (n,), dtype of the labels; no message for rows."""
-        rows, scores = self._scores("LogisticRegression.predict", X)
+        """Return the most probable label of each row, shape (n,), dtype of the labels; no message for rows.
+
+        Raises
+        ------
+        ValueError
+            If the number of features differs, or a row of this rank holds NaN or infinity (the other ranks do not
+            know of the latter).
+        """
+        op = "LogisticRegression.predict"
+        rows, scores = self._scores(op, X)
+        if not bool(scores.isfinite().all()) and not bool(rows.local.isfinite().all()):
+            refuse_nonfinite(op)
         best = (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(1)
         return rows.column(self.classes_.larray.to(best.device)[best])
 

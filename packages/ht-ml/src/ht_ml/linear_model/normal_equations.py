@@ -30,7 +30,7 @@ _EXACT, _USABLE = 1e-2, 1e-6
 _CORRECTIONS = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Problem:
     """Rows, targets and penalties of ``min sum_i w_i |y_i - x_i W - b|^2 + sum_j alpha_j |W_j|^2``.
 
@@ -44,6 +44,8 @@ class Problem:
     alphas : numpy.ndarray, shape (t,)
         Penalties.
     fit_intercept : bool
+    n_iter : int
+        Most steps that a target has needed; 1 where the equations were solved.
     """
 
     op: str
@@ -52,6 +54,7 @@ class Problem:
     weights: torch.Tensor | None
     alphas: np.ndarray
     fit_intercept: bool
+    n_iter: int = 1
 
     def solve(self, *, positive: bool = False, max_iter: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
         """Return coefficients (d, t) and intercepts (t,), float64; equal on every rank.
@@ -116,7 +119,9 @@ class Problem:
         for j, alpha in enumerate(self.alphas.tolist()):
             gram = products[:d, :d] + alpha * np.eye(d)
             solver = GramLasso(gram, products[:d, d + j].copy(), float(products[d + j, d + j]), 0.0, True)
-            found[:, j] = solver.solve(np.zeros(d), max_iter, tol).coefficients
+            solution = solver.solve(np.zeros(d), max_iter, tol)
+            found[:, j] = solution.coefficients
+            self.n_iter = max(self.n_iter, solution.n_iter)
         return found
 
     def _by_factorisation(self, mean: np.ndarray, max_iter: int, tol: float) -> np.ndarray:
@@ -136,14 +141,18 @@ class Problem:
         moment = self._correlation(np.zeros((d, t)), mean)
         found = np.zeros((d, t))
         for j, alpha in enumerate(self.alphas.tolist()):
+            steps = 0
 
             def product(v, alpha=alpha):
+                nonlocal steps
+                steps += 1
                 image = self._correlation(v.larray.cpu().numpy()[:, None], mean, alone=True)[:, 0]
                 return self.rows.replicated(v.larray * alpha - image.to(v.larray.device))
 
             right = self.rows.replicated(moment[:, j].contiguous())
             solution, _ = cg(product, right, rtol=tol, maxiter=max_iter)
             found[:, j] = solution.larray.cpu().numpy()
+            self.n_iter = max(self.n_iter, steps)
         return found
 
     def _means(self) -> np.ndarray:

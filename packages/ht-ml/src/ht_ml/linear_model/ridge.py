@@ -33,6 +33,8 @@ class Ridge(LinearRegressor):
     ----------
     coef_ : DNDarray, shape (d,), or (t, d) for t targets, dtype of `X`, replicated
     intercept_ : float, or DNDarray of shape (t,), replicated
+    n_iter_ : int
+        Most steps that a target has needed; 1 where the equations were solved.
     n_features_in_ : int
 
     Notes
@@ -49,6 +51,8 @@ class Ridge(LinearRegressor):
     >>> model.coef_.numpy().round(9).tolist(), round(model.intercept_, 9)
     ([0.5], 0.5)
     """
+
+    _takes_targets = True
 
     def __init__(
         self,
@@ -105,4 +109,5 @@ class Ridge(LinearRegressor):
         problem = Problem(op, rows, targets, weights, penalties, self.fit_intercept)
         max_iter = 10 * rows.d + 100 if self.max_iter is None else self.max_iter
         self._store(rows, *problem.solve(positive=self.positive, max_iter=max_iter, tol=self.tol), is_single)
+        self.n_iter_ = problem.n_iter
         return self

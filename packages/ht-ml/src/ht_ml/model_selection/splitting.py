@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ht_core import DNDarray, array, flatnonzero, take
+from ht_core import DNDarray, flatnonzero, take
 from ht_core.errors import LayoutError
 from ht_core.layout import Layout
 from ht_core.permutation import Permutation
@@ -21,7 +21,7 @@ from ht_core.permutation import Permutation
 from ..base import BaseEstimator
 from ..draws import resolve_seed
 from ..labels import as_labels
-from ..rows import Rows
+from ..rows import Rows, given
 
 
 class _Folds(BaseEstimator):
@@ -240,7 +240,7 @@ def train_test_split(
     op = "train_test_split"
     if not arrays:
         raise ValueError(f"{op}: arrays must hold at least one array, got none")
-    tables = [a if isinstance(a, DNDarray) else array(a) for a in arrays]
+    tables = [given(op, "arrays", a) for a in arrays]
     n = tables[0].shape[0] if tables[0].ndim else 0
     for a in tables:
         if a.ndim == 0 or a.shape[0] != n or n < 2:
@@ -256,7 +256,7 @@ def train_test_split(
     seed = resolve_seed(op, random_state)
     chosen: dict[bool, tuple[DNDarray, DNDarray]] = {}
     if stratify is not None:
-        y = stratify if isinstance(stratify, DNDarray) else array(stratify, comm=tables[0].comm)
+        y = given(op, "stratify", stratify, tables[0].comm)
         chosen[y.split == 0] = _stratified(op, y, n_train, n_test, seed)
     order = Permutation(n, (seed, 0))
     found = []
@@ -347,7 +347,7 @@ def _one_per_row(op: str, X: Any) -> Rows:
     """Return where the rows of `X` lie, for arrays of any number of dimensions; no message."""
     from ht_comm import SerialComm
 
-    X = X if isinstance(X, DNDarray) else array(X)
+    X = given(op, "X", X)
     if X.ndim == 0:
         raise LayoutError(f"{op}: X must have rows, got shape {X.shape}")
     n = X.shape[0]

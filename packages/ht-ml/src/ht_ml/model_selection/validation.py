@@ -7,9 +7,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from ht_core import DNDarray, array, take
+from ht_core import DNDarray, take
 
 from ..base import clone
+from ..rows import given
 from .splitting import KFold, StratifiedKFold
 
 
@@ -52,9 +53,8 @@ def cross_val_score(
     [1.0, 1.0, 1.0, 1.0]
     """
     op = "cross_val_score"
-    X = X if isinstance(X, DNDarray) else array(X)
-    if y is not None and not isinstance(y, DNDarray):
-        y = array(y, comm=X.comm)
+    X = given(op, "X", X)
+    y = None if y is None else given(op, "y", y, X.comm)
     if scoring is None and not hasattr(estimator, "score"):
         raise ValueError(f"{op}: estimator must have a method score, got {estimator!r}; pass scoring")
     scores = []
@@ -83,4 +83,4 @@ def _pairs(op: str, cv: Any, estimator: Any, X: DNDarray, y: Any) -> Iterable[tu
 
 
 def _indices(values: Any, X: DNDarray) -> DNDarray:
-    return values if isinstance(values, DNDarray) else array(values, comm=X.comm)
+    return given("cross_val_score", "cv", values, X.comm)

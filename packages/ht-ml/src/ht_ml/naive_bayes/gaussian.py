@@ -9,8 +9,8 @@ import torch
 from ht_core import DNDarray
 
 from ..base import BaseEstimator, ClassifierMixin, check_is_fitted
-from ..labels import Labels, as_labels, without_bool
-from ..moments import class_moments, merge_classes, require_usable
+from ..labels import Labels, as_classes, without_bool
+from ..moments import class_moments, merge_classes, refuse_nonfinite, require_usable
 from ..rows import Rows, as_rows, as_weights
 from ..tiles import spans, tile_rows
 
@@ -84,7 +84,7 @@ class GaussianNB(ClassifierMixin, BaseEstimator):
         op = "GaussianNB.fit"
         self._check_parameters(op)
         rows = as_rows(op, X)
-        return self._learn(op, rows, as_labels(op, y, rows), sample_weight, None)
+        return self._learn(op, rows, as_classes(op, y, rows), sample_weight, None)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> GaussianNB:
         """Learn from further rows; parameters and messages as of `fit`.
@@ -104,7 +104,7 @@ class GaussianNB(ClassifierMixin, BaseEstimator):
         seen = getattr(self, "_moments", None)
         rows = as_rows(op, X, n_features=None if seen is None else self.n_features_in_)
         known = self._known_classes(op, classes, seen is not None)
-        found = as_labels(op, y, rows)
+        found = as_classes(op, y, rows)
         sought = without_bool(found.classes.to(known.dtype))
         where = torch.searchsorted(without_bool(known), sought).clamp_(max=len(known) - 1)
         strange = found.classes[known[where] != found.classes]
@@ -114,9 +114,20 @@ class GaussianNB(ClassifierMixin, BaseEstimator):
         return self._learn(op, rows, labels, sample_weight, seen)
 
     def predict(self, X: Any) -> DNDarray:
-        """Return the most probable label of each row, shape (n,), dtype of the labels; no message for rows."""
-        rows, likelihood = self._likelihood("GaussianNB.predict", X)
-        best = likelihood.argmax(1)
+        """Return the most probable label of each row, shape (n,), dtype of the labels; no message for rows.
+
+        Raises
+        ------
+        ValueError
+            If the number of features differs, or a row of this rank holds NaN or infinity (the other ranks do not
+            know of the latter).
+        """
+        op = "GaussianNB.predict"
+        rows, likelihood = self._likelihood(op, X)
+        most, best = likelihood.max(1)
+        # Rows far from all classes may have no finite likelihood either.
+        if not bool(most.isfinite().all()) and not bool(rows.local.isfinite().all()):
+            refuse_nonfinite(op)
         return rows.column(self.classes_.larray.to(best.device)[best])
 
     def predict_joint_log_proba(self, X: Any) -> DNDarray:

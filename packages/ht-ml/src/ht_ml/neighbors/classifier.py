@@ -8,7 +8,7 @@ import torch
 from ht_core import DNDarray
 
 from ..base import ClassifierMixin
-from ..labels import as_labels
+from ..labels import as_classes
 from ..rows import as_rows
 from .search import Found, NeighborSearch, require_near_zero
 from .weights import check_weights, weights_of
@@ -66,7 +66,7 @@ class KNeighborsClassifier(ClassifierMixin, NeighborSearch):
         ----------
         X : DNDarray or array_like, shape (n, d)
         y : DNDarray or array_like, shape (n,)
-            Labels: bool, integer or float.
+            Labels: bool or whole numbers of any dtype.
 
         Returns
         -------
@@ -87,7 +87,7 @@ class KNeighborsClassifier(ClassifierMixin, NeighborSearch):
         check_weights(op, self.weights)
         rows = as_rows(op, X)
         require_near_zero(op, rows)
-        labels = as_labels(op, y, rows)
+        labels = as_classes(op, y, rows)
         self._keep(rows)
         self.classes_ = rows.replicated(labels.classes)
         self._codes = rows.column(labels.codes.to(torch.int32))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ht_core import DNDarray, percentile
 
-from ..base import check_is_fitted
+from ..base import MethodIf, check_is_fitted
 from ..rows import as_rows
 from .search import Found, NeighborSearch, is_count, require_near_zero
 
@@ -60,6 +60,8 @@ class LocalOutlierFactor(NeighborSearch):
     >>> LocalOutlierFactor(n_neighbors=2).fit_predict(X).numpy().tolist()
     [1, 1, -1, 1]
     """
+
+    _estimator_type = "outlier_detector"
 
     def __init__(
         self,
@@ -139,6 +141,10 @@ class LocalOutlierFactor(NeighborSearch):
                 )
         return self
 
+    def _there(self, method: str) -> None:
+        self._require_novelty(method, method != "fit_predict")
+
+    @MethodIf(_there)
     def fit_predict(self, X: Any, y: Any = None) -> DNDarray:
         """Learn the rows and return 1 for inliers and -1 for outliers, shape (n,), int64; messages of `fit`.
 
@@ -149,10 +155,10 @@ class LocalOutlierFactor(NeighborSearch):
         ValueError
             As `fit`.
         """
-        self._require_novelty("fit_predict", False)
         factors = self.fit(X).negative_outlier_factor_
         return _signs(factors, factors.larray < self.offset_)
 
+    @MethodIf(_there)
     def score_samples(self, X: Any) -> DNDarray:
         """Return the negative outlier factors of new rows among the learned ones, shape (q,), float64.
 
@@ -170,12 +176,14 @@ class LocalOutlierFactor(NeighborSearch):
         """
         return self._score("score_samples", X)
 
+    @MethodIf(_there)
     def decision_function(self, X: Any) -> DNDarray:
         """Return ``score_samples(X) - offset_``, negative for outliers; messages and errors as of `score_samples`."""
         scores = self._score("decision_function", X)
         scores.larray.sub_(self.offset_)
         return scores
 
+    @MethodIf(_there)
     def predict(self, X: Any) -> DNDarray:
         """Return 1 for inliers and -1 for outliers among new rows, shape (q,), int64; messages and errors as of
         `score_samples`."""
@@ -183,7 +191,6 @@ class LocalOutlierFactor(NeighborSearch):
         return _signs(scores, scores.larray - self.offset_ < 0.0)
 
     def _score(self, method: str, X: Any) -> DNDarray:
-        self._require_novelty(method, True)
         check_is_fitted(self)
         op = f"LocalOutlierFactor.{method}"
         distances, indices = self._search(op, self._queries(op, X), self.n_neighbors_)

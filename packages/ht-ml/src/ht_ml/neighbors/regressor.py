@@ -41,6 +41,8 @@ class KNeighborsRegressor(RegressorMixin, NeighborSearch):
     [2.5, 9.5]
     """
 
+    _takes_targets = True
+
     def __init__(self, n_neighbors: int = 5, *, weights: Any = "uniform", metric: Any = "euclidean") -> None:
         self.n_neighbors = n_neighbors
         self.weights = weights

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ht_core import DNDarray, array
+from ht_core import DNDarray
 from ht_core.layout import Layout
 from ht_linalg.sparse import DCSR_matrix
 from ht_linalg.sparse.halo import Halo
@@ -18,7 +18,7 @@ from ht_linalg.spatial import cdist_topk
 
 from ..base import BaseEstimator, check_is_fitted
 from ..moments import refuse_nonfinite
-from ..rows import Rows, as_rows
+from ..rows import Rows, as_rows, given
 
 METRICS = {
     "euclidean": "euclidean",
@@ -133,9 +133,7 @@ class NeighborSearch(BaseEstimator):
         check_is_fitted(self)
         if X is None:
             return None
-        if not isinstance(X, DNDarray):
-            X = array(X, comm=self._fit_X.comm)
-        rows = as_rows(op, X, n_features=self.n_features_in_)
+        rows = as_rows(op, given(op, "X", X, self._fit_X.comm), n_features=self.n_features_in_)
         require_near_zero(op, rows)
         return rows.table(rows.local)
 

@@ -35,6 +35,8 @@ class Normalizer(TransformerMixin, BaseEstimator):
     [[0.6, 0.8], [0.0, 0.0]]
     """
 
+    _requires_fit = False
+
     def __init__(self, norm: str = "l2", *, copy: bool = True) -> None:
         self.norm = norm
         self.copy = copy
