@@ -328,6 +328,52 @@ def test_a_second_fit_forgets_the_first(estimator):
     spmd(2, run)
 
 
+@each
+def test_constant_features_and_float32(estimator):
+    x, y = data(dtype="float32")
+    x[:, 1] = 5.0
+
+    def run(comm):
+        fitted, rows = fit(clone(estimator), x, y, comm)
+        return [answer(fitted, name, rows) for name in methods(fitted) if name != "inverse_transform"]
+
+    alone = spmd(1, run)[0]
+    for found in spmd(3, run):
+        for name, mine, expected in zip(methods(estimator), found, alone):
+            assert np.isfinite(mine).all()
+            if not isinstance(estimator, BATCHED):
+                np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
+            if name == "transform" or isinstance(estimator, (ElasticNet, LinearRegression, Ridge)):
+                assert mine.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in ESTIMATORS if not hasattr(e, "random_state") and not isinstance(e, IncrementalPCA)]
+    + [
+        KMeans(2, init=[[0.0] * 3, [4.0] * 3]),
+        KMedians(2, init=[[0.0] * 3, [4.0] * 3]),
+        PCA(2),
+        PCA(1, whiten=True),
+    ],
+    ids=repr,
+)
+def test_order_of_rows(estimator):
+    x, y = data()
+    order = np.random.default_rng(2).permutation(len(x))
+
+    def run(comm):
+        name = methods(estimator)[0]
+        found = []
+        for chosen in (np.arange(len(x)), order):
+            fitted, _ = fit(clone(estimator), x[chosen], y[chosen], comm, "uneven")
+            found.append(answer(fitted, name, table(x, comm)))
+        return found
+
+    for first, second in spmd(2, run):
+        np.testing.assert_allclose(second, first, rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 @each
 def test_one_row_one_feature_and_more_ranks_than_rows(estimator, n):
