@@ -19,7 +19,7 @@ import pytest
 import torch
 from ht_comm import spmd
 from ht_comm.pytest_group import find_launcher
-from ht_core.errors import DTypeError, LayoutError
+from ht_core.errors import AxisError, DTypeError, LayoutError
 from ht_io import chunked, load, load_hdf5, raw, save, save_hdf5, saving, turns
 from ht_io.hdf5_read import check_complete
 from io_arrays import distribute, make_global, same
@@ -66,7 +66,7 @@ def raised(p, fn, *args, **kwargs):
         (("good.h5", "text"), DTypeError, "'/text' has elements of type"),
         (("good.h5", "record"), DTypeError, "'/record' has elements of type"),
         (("good.h5", "nothing"), DTypeError, "empty data space"),
-        (("good.h5", "x", {"split": 2}), LayoutError, "split must be in \\[-2, 2\\)"),
+        (("good.h5", "x", {"split": 2}), AxisError, "split must be in \\[-2, 2\\)"),
         (("good.h5", "x", {"split": "rows"}), LayoutError, "split must be an integer"),
         (("good.h5", "x", {"slices": 12}), LayoutError, "slices must be in"),
         (("good.h5", "x", {"dtype": "float31"}), DTypeError, "dtype: must be one of"),
