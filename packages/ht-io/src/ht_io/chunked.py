@@ -19,6 +19,7 @@ import torch
 from ht_comm import Communicator, plan_redistribution
 from ht_core import Layout, types
 
+from .hdf5_file import WritableFile
 from .plan_write import Item
 from .storage import file_type, host_view
 
@@ -26,8 +27,8 @@ from .storage import file_type, host_view
 _WAVE_BYTES = 16 << 20
 
 
-def write_chunks(dataset: h5py.Dataset | None, item: Item, comm: Communicator) -> Exception | None:
-    """Write `item` into `dataset` (given on rank 0 only); return what went wrong instead of raising.
+def write_chunks(file: WritableFile | None, item: Item, comm: Communicator) -> Exception | None:
+    """Write `item` into its data set in `file` (given on rank 0 only); return what went wrong instead of raising.
 
     Distribution
     ------------
@@ -67,7 +68,10 @@ def write_chunks(dataset: h5py.Dataset | None, item: Item, comm: Communicator) -
             data = comm.gatherv(np.frombuffer(b"".join(packed), dtype=np.uint8), counts)
             if comm.rank == 0:
                 try:
-                    _store(dataset, data, everyone[:, 1:], [_wave(grid, begin, wave) for grid in grids])
+                    _store(
+                        file[item.name], data, everyone[:, 1:], [_wave(grid, begin, wave) for grid in grids]
+                    )
+                    file.check()
                 except Exception as failure:
                     error = failure
     return error

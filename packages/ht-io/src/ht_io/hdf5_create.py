@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import h5py
 
+from .hdf5_file import WritableFile
 from .plan_write import Item
 from .storage import file_type
 
@@ -16,9 +17,9 @@ def open_new(path: str, keep: bool, target: str, op: str, ordered: bool = False)
     the order in which they were made, as netCDF wants it.
     """
     if not keep:
-        return h5py.File(path, "w-", track_order=ordered or None)
+        return WritableFile(path, "w-", track_order=ordered or None)
     try:
-        return h5py.File(path, "r+")
+        return WritableFile(path, "r+")
     except OSError as error:
         text = f"{op}: path must be a complete HDF5 file to be added to, got {target!r} ({error})"
         raise OSError(error.errno or errno.EIO, text) from None

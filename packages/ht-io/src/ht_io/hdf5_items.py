@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-import h5py
 from ht_comm import Communicator
 
 from .chunked import write_chunks
+from .hdf5_file import WritableFile
 from .mpio import write_with_mpio
 from .plan_write import Item
 from .raw import write_raw
@@ -44,17 +43,21 @@ def _write_filtered(
     path: str, items: list[Item], comm: Communicator, error: Exception | None
 ) -> Exception | None:
     """Write the chunked items, which go through HDF5."""
-    with contextlib.ExitStack() as stack:
-        file = None
-        if comm.rank == 0 and any(item.method == "chunks" for item in items):
-            try:
-                file = stack.enter_context(h5py.File(path, "r+"))
-            except OSError as failure:
-                error = error or failure
-        for item in items:
-            if item.method == "chunks":
-                failure = write_chunks(file[item.name] if file else None, item, comm)
-                error = error or failure
+    file = None
+    if comm.rank == 0 and any(item.method == "chunks" for item in items):
+        try:
+            file = WritableFile(path, "r+")
+        except OSError as failure:
+            error = error or failure
+    for item in items:
+        if item.method == "chunks":
+            failure = write_chunks(file, item, comm)
+            error = error or failure
+    if file is not None:
+        try:
+            file.close()
+        except OSError as failure:
+            error = error or failure
     for item in items:
         if item.method == "turns":
             error = write_in_turns(path, item, comm, error)

@@ -131,7 +131,7 @@ def _begin(
 
 def explain(error: Exception, target: str, op: str) -> Exception:
     """Return the error of a system call or of a library with the house's text."""
-    if not isinstance(error, OSError) or op in str(error):
+    if not isinstance(error, OSError) or op in str(error) or "path must be" in str(error):
         return error
     text = (
         f"{op}: path must be a place where a file can be written, got {target!r} ({error.strerror or error})"

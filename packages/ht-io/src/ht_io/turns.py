@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ht_comm import Communicator
 
+from .hdf5_file import WritableFile
 from .plan_write import Item
 from .selection import plan_blocks
 from .storage import file_type, host_view
@@ -37,7 +38,7 @@ def _write_own(path: str, item: Item, rank: int) -> None:
     if item.local.numel() == 0:
         return
     box = item.layout.box(rank)
-    with h5py.File(path, "r+") as file:
+    with WritableFile(path, "r+") as file:
         dataset = file[item.name]
         row_bytes = item.local[0].numel() * item.dtype.itemsize
         for start, stop in plan_blocks(item.local.shape[0], row_bytes, item.chunks[0] if item.chunks else 1):
@@ -49,3 +50,4 @@ def _write_own(path: str, item: Item, rank: int) -> None:
             where.select_hyperslab(tuple(first), tuple(block.shape))
             space = h5py.h5s.create_simple(tuple(block.shape))
             dataset.id.write(space, where, host_view(block), mtype=file_type(item.dtype))
+            file.check()
