@@ -59,13 +59,14 @@ class RowSums:
         found : torch.Tensor, shape (n,), int64
             The new labels.
         """
-        moved = (found != self.labels).nonzero().squeeze(1)
-        count = moved.numel()
+        differs = found != self.labels
+        count = int(differs.count_nonzero())
         self._changed.fill_(count)
         if 3 * count >= self.labels.numel():  # to add a row costs a third of moving it
             self.labels.copy_(found)
             self._add_all()
         elif count:
+            moved = differs.nonzero().squeeze(1)
             new = found[moved]
             self._move(moved, self.labels[moved], new)
             self.labels[moved] = new

@@ -85,8 +85,10 @@ class BoundedAssigner(Assigner):
         step, others = ((part * (1.0 + 4.0 * eps)).to(self.local.dtype) for part in (step, others))
         self._upper.mul_(1.0 + 4.0 * eps).add_(step.index_select(0, self.labels))
         self._lower.mul_(1.0 - 4.0 * eps).sub_(others.index_select(0, self.labels))
-        rows = (self._upper >= self._lower).nonzero().squeeze(1)
-        return None if rows.numel() > _WORTH_GATHER * self.labels.numel() else rows
+        doubtful = self._upper >= self._lower
+        if int(doubtful.count_nonzero()) > _WORTH_GATHER * self.labels.numel():
+            return None
+        return doubtful.nonzero().squeeze(1)
 
     def _visit(self, rows: slice | torch.Tensor, factors: Factors, centres, bounded: bool) -> None:
         """Assign some rows and renew their bounds."""

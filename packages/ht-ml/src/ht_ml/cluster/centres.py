@@ -89,6 +89,9 @@ class CentreClusterer(ClusterMixin, TransformerMixin, BaseEstimator, ABC):
             # A later run must be better by more than rounding: runs that end alike differ in their last
             # bits only.
             if best is None or result.inertia < best.inertia * (1.0 - 1e-10):
+                if run + 1 < n_init:  # the next run overwrites the labels
+                    room = torch.empty_like(result.labels) if best is None else best.labels
+                    result.labels = room.copy_(result.labels)
                 best = result
         self.cluster_centers_ = rows.replicated(best.centres.to(rows.local.dtype))
         self.labels_ = rows.column(best.labels)

@@ -25,8 +25,8 @@ _DIRECT_BELOW = 1e-6
 
 @dataclass(slots=True)
 class Result:
-    """Outcome of one run: centres (k, d) in float64 holding values of the data's dtype; inertia as a
-    float."""
+    """Outcome of one run: centres (k, d) in float64 holding values of the data's dtype; labels, until the next
+    run; inertia as a float."""
 
     centres: torch.Tensor
     labels: torch.Tensor
@@ -88,8 +88,7 @@ class Alternation(ABC):
                 break
         if not settled:
             self._step(centres)
-        labels = self.labels.clone()
-        return Result(centres, labels, self._value(centres, labels), n_iter)
+        return Result(centres, self.labels, self._value(centres, self.labels), n_iter)
 
     def _first(self, centres: torch.Tensor) -> torch.Tensor:
         return self._rounded(centres)
