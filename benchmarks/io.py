@@ -2,11 +2,13 @@
 
     python benchmarks/io.py --folder DIR [--ranks 2] [--mib 2048] [--only read] [--heat-python PYTHON]
 
-Groups: read, cold, rows, write, fsync, zip. All contenders but Heat run in the same processes, in turn, for three
-rounds; Heat runs in its own environment right after. Times are the best round, each from a barrier until the last rank
-is done. "h5py" reads on every rank what ours reads there, into fresh memory. Warm: the file is in the page cache.
-Cold: the cache is told to drop it before every round (``posix_fadvise``). Only the group fsync forces data to the
-disk, for every contender; in the group write no contender does (ours is told not to), in zip likewise.
+Groups: read, cold, rows, npy, stream, write, fsync, zip. All contenders but Heat run in the same processes, in turn,
+for three rounds; Heat runs in its own environment right after. Times are the best round, each from a barrier until the
+last rank is done. "h5py" reads on every rank what ours reads there, into fresh memory. Warm: the file is in the page
+cache. Cold: the cache is told to drop it before every round (``posix_fadvise``). Only the group fsync forces data to
+the disk, for every contender; in the group write no contender does (ours is told not to), in zip likewise. Stream: a
+cold file in blocks of 32 MiB, each multiplied by a matrix; beside it reading alone, computing alone, and one after the
+other.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from mpi4py import MPI
 
 COLUMNS = 128
 ROUNDS = 3
+GROUPS = ["read", "cold", "rows", "npy", "stream", "write", "fsync", "zip"]
 WORLD = MPI.COMM_WORLD
 
 
@@ -164,6 +167,48 @@ def row_cases(lib: object, path: str, shape: tuple, folder: str) -> dict[str, Ca
     }
 
 
+def npy_cases(lib: object, folder: str, shape: tuple) -> dict[str, Callable[[], object]]:
+    """A whole .npy file, or this rank's rows of it, beside NumPy's own reading into fresh memory."""
+    path = str(Path(folder, "in.npy"))
+    if WORLD.rank == 0 and not os.path.exists(path):
+        np.save(path, np.random.default_rng(0).standard_normal(shape, dtype="f4"))
+    WORLD.Barrier()
+    a, b = bounds(shape[0])
+
+    def read_part() -> np.ndarray:
+        with open(path, "rb") as file:
+            file.seek(128 + a * shape[1] * 4)
+            return np.fromfile(file, "f4", (b - a) * shape[1])
+
+    return {
+        "npy whole: numpy.load": lambda: np.load(path),
+        "npy whole: ours": lambda: lib.load_npy(path),
+        "npy split 0: numpy.fromfile": read_part,
+        "npy split 0: ours": lambda: lib.load_npy(path, split=0),
+    }
+
+
+def stream_cases(lib: object, path: str, shape: tuple) -> dict[str, Callable[[], object]]:
+    """A pass over the file in blocks, and what it is made of."""
+    rows = 65536
+    weights = lib.ones((shape[1], 512), dtype=lib.float32).larray
+    kept = lib.load_hdf5(path, "x", split=0, slices=slice(rows))
+
+    def compute(block: object) -> float:
+        return (block.larray @ weights).sum()
+
+    def one_after_the_other() -> None:
+        for low in range(0, shape[0], rows):
+            compute(lib.load_hdf5(path, "x", split=0, slices=slice(low, min(low + rows, shape[0]))))
+
+    return {
+        "stream: ours": lambda: sum(map(compute, lib.stream(path, "x", rows))),
+        "stream: reading alone": lambda: sum(block.shape[0] for block in lib.stream(path, "x", rows)),
+        "stream: computing alone": lambda: sum(compute(kept) for _ in range(0, shape[0], rows)),
+        "stream: one after the other": one_after_the_other,
+    }
+
+
 def write_cases(
     lib: object, folder: str, shape: tuple, is_ours: bool, options: dict, force: bool
 ) -> dict[str, Callable[[], object]]:
@@ -205,10 +250,14 @@ def work(args: argparse.Namespace) -> None:
     lib = __import__("ht_meta" if is_ours else "heat")
     shape = (args.mib * (1 << 20) // (4 * COLUMNS), COLUMNS)
     path = str(Path(args.folder, f"in{args.mib}.h5"))
-    if args.group in ("read", "cold", "rows"):
+    if args.group in ("read", "cold", "rows", "stream"):
         make_file(path, shape)
     if args.group == "rows":
-        cases = row_cases(lib, path, shape, args.folder) if is_ours else {}
+        cases = row_cases(lib, path, shape, args.folder)
+    elif args.group == "npy":
+        cases = npy_cases(lib, args.folder, shape)
+    elif args.group == "stream":
+        cases = stream_cases(lib, path, shape)
     elif args.group in ("read", "cold"):
         cases = read_cases(lib, path, shape, is_ours)
     else:
@@ -219,7 +268,7 @@ def work(args: argparse.Namespace) -> None:
         cases = write_cases(lib, args.folder, shape, is_ours, zipped if args.group == "zip" else {}, force)
 
     def before() -> None:
-        if args.group == "cold":
+        if args.group in ("cold", "stream"):
             with open(path, "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         with contextlib.suppress(FileNotFoundError):
@@ -266,7 +315,7 @@ def main() -> None:
     parser.add_argument("--folder", required=True)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2])
     parser.add_argument("--mib", type=int, default=2048)
-    parser.add_argument("--only", nargs="+", default=["read", "cold", "rows", "write", "fsync", "zip"])
+    parser.add_argument("--only", nargs="+", default=GROUPS)
     parser.add_argument("--heat-python")
     parser.add_argument("--worker")
     parser.add_argument("--group")
@@ -281,7 +330,7 @@ def main() -> None:
     for group in args.only:
         for ranks in args.ranks:
             found = start("ours", sys.executable, group, ranks, args)
-            if args.heat_python and group != "rows":
+            if args.heat_python and group not in ("rows", "npy", "stream"):
                 found |= start("heat", args.heat_python, group, ranks, args)
             for name, seconds in sorted(found.items()):
                 ratio = seconds / found[f"{name.split(':')[0]}: ours"]

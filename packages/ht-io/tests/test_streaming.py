@@ -107,20 +107,29 @@ def test_a_loop_that_is_left_early_closes_the_file(folder):
 
 
 def test_memory_is_that_of_two_blocks(tmp_path):
-    """A file of 200 MiB passes in blocks of 8 MiB; a whole load would take 25 times as much."""
+    """A file of 200 MiB passes in blocks of 8 MiB where the system gives 128 MiB more, too little for a load."""
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "f4", (50, 1 << 20)).flush()
     program = textwrap.dedent(
         """
         import resource, sys
-        from ht_io import stream
+        from ht_io import load_npy, stream
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         blocks = stream(sys.argv[1], block_rows=2)
         next(iter(blocks)).larray.sum()
         before, total = peak(), 0
+        if sys.platform == "linux":
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20), resource.RLIM_INFINITY))
         for block in blocks:
             total += block.larray.numel()
         assert total == 50 << 20
         print(peak() - before)
+        if sys.platform == "linux":
+            try:
+                load_npy(sys.argv[1])
+            except (MemoryError, RuntimeError):
+                sys.exit()
+            sys.exit("the limit must be one that a load does not keep")
         """
     )
     done = subprocess.run(
