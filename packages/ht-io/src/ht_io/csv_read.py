@@ -57,8 +57,9 @@ def load_csv(
 
     Distribution
     ------------
-    S(split), even, or R. Each rank parses the lines that begin in its p-th of the bytes. One allgather of four
-    integers; then the rows at the edges move to even parts (split 0), or all of them (split 1 and None), in
+    S(split), even, or R. Each rank parses the lines that begin in its p-th of the bytes. It reads them twice: the
+    first time to count the lines, so that the result is made once, in its size. One allgather of four integers;
+    then the rows at the edges move to even parts (split 0), or all of them (split 1 and None), in
     one redistribution. Memory: the rows that were parsed and the result, and blocks of 8 MiB of text.
 
     Raises

@@ -193,7 +193,7 @@ def _open_classic(file: object, path: str, variable: str) -> tuple[ClassicSource
             f"which has: {listed}"
         )
     if found.dtype.kind == "S":
-        raise DTypeError(f"{_OP}: variable must hold numbers, got {variable!r}, which is text")
+        raise DTypeError(f"{_OP}: variable must hold numbers, got {variable!r} of {path!r}, which is text")
     slab = header.slab(found)
     check_length(file.fileno(), slab, path, _OP)
     return ClassicSource(file.fileno(), slab, found.name), found.attrs

@@ -52,8 +52,8 @@ class Temporary:
         return os.path.join(folder, f".{_stem(name)}.{host:08x}-{process}-{serial}.tmp")
 
     def remove(self) -> None:
-        """Delete the temporary file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        """Delete the temporary file if it is there and can be deleted."""
+        with contextlib.suppress(OSError):  # this follows another error, which other ranks wait to hear of
             os.unlink(self.path)
 
     def commit(self, must_be_new: bool = False) -> None:

@@ -158,6 +158,9 @@ def _prepare(temporary: Temporary, mode: str, needed: int, op: str) -> bool:
         raise FileNotFoundError(
             errno.ENOENT, f"{op}: path must be an existing file in mode 'r+', got {target!r}"
         )
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        text = f"{op}: path must be on a file system that is not mounted read-only, got {target!r}"
+        raise OSError(errno.EROFS, text)
     if exists and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, f"{op}: path must be writable by this user, got {target!r}")
     remove_stale(target)

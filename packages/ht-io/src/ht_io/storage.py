@@ -52,7 +52,8 @@ def stored_dtype(dataset: h5py.Dataset, op: str) -> types.dtype:
     if dataset.shape is None or found.kind not in "biufc" or found.newbyteorder("=").name not in types.DTYPES:
         what = "an empty data space" if dataset.shape is None else f"elements of type {found}"
         names = ", ".join(types.DTYPES)
-        raise DTypeError(f"{op}: dataset must hold elements of {names}; {dataset.name!r} has {what}")
+        where = f"{dataset.name!r} of {dataset.file.filename!r}"
+        raise DTypeError(f"{op}: dataset must hold elements of {names}; {where} has {what}")
     return types.canonical(found.newbyteorder("="))
 
 

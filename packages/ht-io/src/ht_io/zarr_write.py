@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -123,15 +125,8 @@ def save_zarr(
     def write(temporary: str, places: list[int]) -> Exception | None:
         error = None
         for item, (chunk, shard) in zip(items, cuts):
-            try:
-                array = (
-                    zarr.open_array(temporary, path="" if is_root else item.name, mode="r+")
-                    if not error
-                    else None
-                )
-            except Exception as failure:
-                array, error = None, failure
-            failure = _write_item(array, item, shard or chunk, comm)
+            name = "" if is_root else item.name
+            failure = _write_item(None if error else temporary, name, item, shard or chunk, comm)
             error = error or failure
         comm.barrier()  # all files are there
         return error or _sync(temporary, comm)
@@ -194,7 +189,9 @@ def plan_edges(item: Item, unit: tuple[int, ...], size: int) -> tuple[int, list[
     return axis, passes
 
 
-def _write_item(array: object, item: Item, unit: tuple[int, ...], comm: Communicator) -> Exception | None:
+def _write_item(
+    store: str | None, name: str, item: Item, unit: tuple[int, ...], comm: Communicator
+) -> Exception | None:
     """Write this rank's chunks; return what went wrong. All ranks take part in all messages."""
     if item.layout.size == 0:
         return None
@@ -202,21 +199,37 @@ def _write_item(array: object, item: Item, unit: tuple[int, ...], comm: Communic
     axis, passes = plan_edges(item, unit, comm.size)
     for edges in passes:
         block = _move(item, axis, edges, comm)
-        if error is not None or array is None or block.numel() == 0:
+        if error is not None or store is None or block.numel() == 0:
             continue
         try:
             values = host_view(block.to("cpu", item.dtype.torch).resolve_conj().resolve_neg().contiguous())
             if item.is_scalar:
-                array[...] = values[0]
+                _put(store, name, (), values[0])
             else:
                 where = (*(slice(None),) * axis, slice(edges[comm.rank], edges[comm.rank + 1]))
-                array[where] = values
+                _put(store, name, where, values)
         except OSError as failure:
             text = f"{_OP}: path must be on a file system that takes the data: {failure.strerror or failure}"
             error = OSError(failure.errno, text)
         except Exception as failure:
             error = failure
     return error
+
+
+def _put(store: str, name: str, where: tuple[slice, ...], values: np.ndarray) -> None:
+    """Set a part of the array; return, also after a failure, only when no thread writes chunks any more.
+
+    zarr raises the first error while its threads go on, and their files would appear in a folder that is being removed.
+    A loop of our own ends with all it has started; a thread of its own, as the caller's may run another loop.
+    """
+    from zarr.api import asynchronous
+
+    async def put() -> None:
+        array = await asynchronous.open_array(store=store, path=name, mode="r+")
+        await array.setitem(where, values)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, put()).result()
 
 
 def _move(item: Item, axis: int, edges: list[int], comm: Communicator) -> torch.Tensor:
