@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from ht_comm import spmd
+from ht_comm import get_comm, spmd
 from ht_comm.pytest_group import find_launcher
 from ht_core.errors import AxisError, DTypeError, LayoutError
 from ht_io import chunked, load, load_hdf5, raw, save, save_hdf5, saving, turns
@@ -398,3 +398,16 @@ def test_one_process_of_a_job_killed_in_the_middle_of_a_save(path):
     assert path.read_bytes() == before
     save_hdf5(VALUES, path, "x")
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_filter_is_that_of_the_data_set_whoever_writes_it(tmp_path):
+    """Also where nobody does, as others may add rows later."""
+    save_hdf5(
+        distribute(torch.zeros(0, 3), get_comm(), 0),
+        tmp_path / "x.h5",
+        "x",
+        compression="lzf",
+        maxshape=(None, 3),
+    )
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["x"].compression == "lzf"

@@ -1,9 +1,12 @@
 """Round trips through Zarr stores on p ranks, stores that zarr wrote, and bad ones."""
 
+import errno
 import os
 import shutil
 import sys
+import time
 
+import ht_core
 import numpy as np
 import pytest
 import torch
@@ -135,8 +138,13 @@ def test_each_rank_reads_its_chunks_and_writes_its_own(tmp_path, monkeypatch):
     spmd(4, read)
     assert sorted((s.start, s.stop) for s in taken) == [(0, 3), (3, 6), (6, 9), (9, 12)]
     written = []
-    put = zarr.Array.__setitem__
-    monkeypatch.setattr(zarr.Array, "__setitem__", lambda a, key, v: written.append(key[0]) or put(a, key, v))
+    put = zarr_write._put
+
+    def note(store, name, where, values):
+        written.append(where[0])
+        put(store, name, where, values)
+
+    monkeypatch.setattr(zarr_write, "_put", note)
     spmd(
         2,
         lambda comm: save_zarr(
@@ -264,8 +272,8 @@ def test_a_rank_that_fails_in_the_middle(folder, monkeypatch, failing):
     before = snapshot(folder)
     real = zarr_write._write_item
 
-    def fail(array, item, unit, comm):
-        failure = real(array, item, unit, comm)
+    def fail(store, name, item, unit, comm):
+        failure = real(store, name, item, unit, comm)
         return OSError(28, "No space left on device") if comm.rank == failing else failure
 
     monkeypatch.setattr(zarr_write, "_write_item", fail)
@@ -277,6 +285,26 @@ def test_a_rank_that_fails_in_the_middle(folder, monkeypatch, failing):
 
     assert len(set(spmd(3, write))) == 1
     assert snapshot(folder) == before
+
+
+def test_no_chunk_appears_after_a_failure(tmp_path, monkeypatch):
+    """zarr's threads go on when one has failed, and the folder is removed then."""
+    chunks, put = [], zarr.storage._local._put
+
+    def put_late(path, *args, **options):
+        if "c" in path.parts:
+            chunks.append(path)
+            if len(chunks) == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            time.sleep(0.1)
+        return put(path, *args, **options)
+
+    monkeypatch.setattr(zarr.storage._local, "_put", put_late)
+    with pytest.raises(OSError, match="No space left"):
+        save_zarr(ht_core.ones((4, 2)), tmp_path / "x.zarr", chunks=(1, 2))
+    time.sleep(0.2)
+    assert len(chunks) > 1
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("has_exchange", [True, False])
