@@ -14,6 +14,9 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings say it, with shapes
 autodoc_member_order = "bysource"
+suppress_warnings = [
+    "ref.python"
+]  # "shape" and "dtype" in the type of an argument are words, not names of one class
 exclude_patterns = ["requirements.txt", "_generated"]
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_toc_level": 2}
