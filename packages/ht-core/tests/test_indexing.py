@@ -357,11 +357,12 @@ def test_reversed_split_axis_is_one_redistribution():
     "dtype", ["float64", "float32", "complex64", "complex128", "int16", "uint32", "bool"]
 )
 def test_a_number_is_written_where_long_masks_are_true(dtype, monkeypatch):
-    """In tiles that hold none, all, some."""
+    """In tiles that hold none, all, some, one."""
     monkeypatch.setattr(choosing, "TILE", 50)
     rng = np.random.default_rng(4)
     mask = np.repeat([False, True, False], 167)
     mask[60:90] = rng.random(30) < 0.5
+    mask[[120, 420]] = True
     values = rng.integers(0, 2, 501).astype(dtype)
     number = np.asarray(1.5 if np.dtype(dtype).kind in "fc" else 1).astype(dtype)[()]
     expected = values.copy()

@@ -209,6 +209,7 @@ def test_sixteen_bit_carries_are_not_rounded(dtype, n):
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])
 def test_long_columns_are_cumulated_in_tiles_of_rows(name, dtype, monkeypatch):
     monkeypatch.setattr(scan, "_TILE", 480)
+    monkeypatch.setattr(scan, "_LINE", 1)
     values = np.random.default_rng(2).uniform(0.9, 1.1, (71, 2, 3)).astype(dtype)
     values[::9] *= -1
     expected = numpy(name, values, axis=0, dtype=dtype)

@@ -177,14 +177,23 @@ def test_long_vectors_are_divided_before_they_move(dtype, kind, counts, monkeypa
     check_sort(values, (0, counts), len(counts), 0, kind == "special")
 
 
-@pytest.mark.parametrize("few", [1, 300, 1000])
+@pytest.mark.parametrize("few", [1, 300, 1000, "pairs", "one pair", "pairs in order"])
 @pytest.mark.parametrize("counts", [(700, 800), (0, 500, 999, 0, 1), (1500,)])
 def test_keys_that_fit_into_no_word_are_told_apart_by_their_last_bits(few, counts, monkeypatch):
     monkeypatch.setattr(sort_by_parts, "LONG", 16)
     monkeypatch.setattr(engine, "_TILE", 16)
+    if few == 300:  # although they tell apart few
+        for module in (engine, sort_by_parts):
+            monkeypatch.setattr(module, "do_leading_bits", lambda *_: True)
     rng = np.random.default_rng(3)
-    values = rng.integers(-3, 4, 1500) << 61 | rng.integers(0, few, 1500)
-    values[::7] = rng.integers(-(2**63), 2**63 - 1, len(values[::7]))
+    if isinstance(few, int):
+        values = rng.integers(-3, 4, 1500) << 61 | rng.integers(0, few, 1500)
+        values[::7] = rng.integers(-(2**63), 2**63 - 1, len(values[::7]))
+    else:  # in order but for their last bits; a pair lies on two ranks
+        at = np.arange(1500)
+        wrong = at == (699 if counts[0] == 700 else 499) if few == "one pair" else at % 2
+        values = (at + 1) // 2 << 50 | wrong
+        values = values[::-1].copy() if few == "pairs in order" else values
     expected = np.argsort(values, kind="stable")
 
     def run(comm):
@@ -475,6 +484,17 @@ def test_sort_exchanges_the_data_once(call, dtype, shape):
             assert nbytes - by_op["alltoallv"][1] <= 10 * counts
             if len(shape) == 1:
                 assert nbytes - by_op["alltoallv"][1] <= 10 * 255 * 8 * (p - 1) + 200
+
+
+@pytest.mark.parametrize(("nbytes", "rounds"), [(3000, 1), (2999, 2), (1000, 3)])
+def test_long_vectors_move_in_rounds(nbytes, rounds, monkeypatch):
+    monkeypatch.setattr(sort_by_parts, "LONG", 16)
+    monkeypatch.setattr(sort_by_parts, "ROUND", nbytes)
+    values = tricky("float32", (1500,), "spread")
+    for by_op, _, _ in traced(2, lambda x: ht.sort(x, axis=0), (values, 0)):
+        assert by_op["alltoallv"][0] == rounds
+        assert by_op["alltoall"][0] == 1
+        assert by_op["alltoallv"][1] <= values.nbytes // 2
 
 
 def test_the_number_of_messages_does_not_grow_with_the_columns():

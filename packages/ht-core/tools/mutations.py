@@ -80,7 +80,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
         [
             *within(
                 "engines/scan.py",
-                ("tiles of columns", "row.join(part, made[at - 1 : at])", "pass"),
+                ("tiles of columns", "row.join(part[:1], made[at - 1 : at])", "pass"),
                 ("identity", 'operator="sum", identity=0', 'operator="sum", identity=1'),
                 ("no carry", "if comm.rank:\n", "if False:\n"),
                 ("inclusive carry", "comm.exscan(", "comm.scan("),
@@ -336,6 +336,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                 ),
                 ("ties before", "tied[0] |= at > 0 and", "tied[0] |= False and"),
                 ("ties behind", "tied[-1] |= at + 1 < len(held) and", "tied[-1] |= False and"),
+                ("order over ranks", "and all(a[3] <= b[2] for a, b in pairwise(held))", ""),
                 ("keys that wait", "torch.cat([waiting, moved]) if len(waiting) else moved", "moved"),
                 ("places of owners", "- sum(counts[: comm.rank])\n    told", "\n    told"),
             ),

@@ -66,9 +66,10 @@ def sort(
     columns together: at most 11 allreduces of counts (for more than 256 columns times ranks more, up to one for each
     bit of an element) and one alltoallv, which sends each element at most once; another one where zeros of both signs
     or complex numbers have to keep their order. Vectors of 65536 elements per rank or more send a sample of 64 KiB
-    first, and are sorted only once, after they have moved. Columns of up to
-    64 elements per rank, if there are at least as many as ranks, are sorted by two redistributions instead. Memory
-    along the split axis: twice the result for a vector, three times for several columns, besides the input.
+    first, move by one alltoallv for each 8 MiB of the longest part, and are sorted only once, after that. Columns of up
+    to 64 elements per rank, if there are at least as many as ranks, are sorted by two redistributions instead. Memory
+    along the split axis, besides input and result: for such vectors a few percent of the input and twice 8 MiB; the
+    result once for shorter ones, twice for several columns.
 
     Parameters
     ----------
@@ -126,10 +127,15 @@ def argsort(
 ) -> DNDarray:
     """Return the indices that sort an array along an axis; see :func:`sort` for the order.
 
-    *Distribution*: as :func:`sort`, with words of 8 bytes where the key of an element and its index fit into 63 bits;
-    otherwise keys and indices are exchanged, by one alltoallv each (two for each of the two parts of complex128).
-    Memory along the split axis, besides input and result: 12 bytes per element where key and index fit into 63 bits; 40
-    bytes otherwise, as keys and indices are held before and after they move, and an order with them.
+    *Distribution*: as :func:`sort`, with words of 8 bytes where the key of an element and its index fit into 63 bits.
+    Where not, a vector of 65536 elements per rank or more moves so with the leading bits of its keys, if a sample of
+    8 KiB says that these tell most apart; then, if elements have these in common, two alltoallv fetch their whole keys,
+    and unless they are in order (equal ones are) their keys and indices are exchanged. Otherwise all keys and indices
+    are, by one alltoallv each (two for each of the two parts of complex128).
+    Memory along the split axis, besides input and result: a copy of the keys, a few percent, and twice 8 MiB where
+    words are exchanged; 60 bytes per element where most elements have equal ones, 100 where most are in small groups
+    that only their last bits tell apart; up to 60 where keys and indices are exchanged, as they are held before and
+    after they move, and an order with them.
 
     Returns
     -------
@@ -563,7 +569,10 @@ def _partition_in_place(self: DNDarray, kth: object, axis: int = -1, kind: str =
     _delivered(partition(self, kth, axis, kind, order), self)
 
 
-_COST = "Along the split axis at most 12 small collectives and one exchange of the data; none otherwise."
+_COST = (
+    "Along the split axis at most 12 small collectives and one exchange of the data, of long vectors in rounds of "
+    "8 MiB; none otherwise."
+)
 for _function, _recorded in ((sort, sort_recorded), (partition, partition_recorded)):
     register(_function, kind="sort", numpy=_function.__name__, cost=_COST, method=False, recorded=_recorded)
 for _function in (argsort, argpartition):

@@ -13,6 +13,8 @@ import torch
 TILE = 1 << 15
 #: With more threads than that, torch's kernel is as fast.
 _THREADS = 4
+#: One element in so many, or fewer, is written by its place.
+_RARE = 32
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -47,7 +49,7 @@ def fill(x: torch.Tensor, condition: torch.Tensor, value: torch.Tensor) -> None:
         x.masked_fill_(condition, value)
         return
     kind = _INTEGERS[x.element_size()]
-    target, mask, number = _flat(x, kind), condition.view(torch.int8).reshape(-1).numpy(), _flat(value, kind)
+    target, mask, number = _flat(x, kind), condition.reshape(-1).numpy(), _flat(value, kind)
     narrow, wide, changed = (
         np.empty(TILE, np.int8),
         np.empty(TILE, target.dtype),
@@ -56,11 +58,14 @@ def fill(x: torch.Tensor, condition: torch.Tensor, value: torch.Tensor) -> None:
     for start in range(0, len(target), TILE):
         here, some = target[start : start + TILE], mask[start : start + TILE]
         found = np.count_nonzero(some)
-        if found == len(here):
-            here[...] = number
-        elif found:
+        first = int(some.argmax())
+        if some[first : first + found].all():  # none, all, or one run of them
+            here[first : first + found] = number
+        elif found * _RARE < len(here):
+            here[np.flatnonzero(some)] = number
+        else:
             bits, same, other = narrow[: len(here)], wide[: len(here)], changed[: len(here)]
-            np.negative(some, out=bits)
+            np.negative(some.view(np.int8), out=bits)
             same[...] = bits
             np.bitwise_xor(here, number, out=other)
             other &= same

@@ -24,8 +24,8 @@ from .recording import record_into
 from .redistribution import redistribute
 from .tracking import is_tracked, watch
 
-#: Bytes of rows that are cumulated at a time.
-_TILE = 1 << 17
+#: Bytes of rows that are cumulated at a time; of narrower rows torch uses whole lines of the caches, as they are.
+_TILE, _LINE = 1 << 18, 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,18 +102,22 @@ def scan_local(
 
 def _cumulated(row: Row, local: torch.Tensor, axis: int) -> torch.Tensor:
     """Return the kernel's values, tile by tile of rows: torch goes down each column, which leaves the caches."""
-    rows = _TILE // max(local[:1].numel() * local.itemsize, 1) if local.ndim > 1 and not axis else 0
+    if (
+        axis or local.numel() * local.itemsize <= _TILE or local.itemsize < 4
+    ):  # narrow carries would be rounded
+        return row.kernel(local, dim=axis)
+    line = local.numel() * local.itemsize // len(local)
     is_plain = local.is_contiguous() and local.device.type == "cpu" and not local.requires_grad
-    if not is_plain or not 8 <= rows < len(local) or local.itemsize < 4:  # narrow carries would be rounded
+    if not is_plain or not _LINE <= line <= _TILE // 8:
         return row.kernel(local, dim=axis)
     if torch._C._functorch.maybe_current_level() is not None:  # inside vmap or a transform of torch.func
         return row.kernel(local, dim=axis)
-    made = torch.empty_like(local)
+    made, rows = torch.empty_like(local), _TILE // line
     for at in range(0, len(local), rows):
-        part = made[at : at + rows]
-        row.kernel(local[at : at + rows], dim=0, out=part)
+        part = made[at : at + rows].copy_(local[at : at + rows])
         if at:
-            row.join(part, made[at - 1 : at])
+            row.join(part[:1], made[at - 1 : at])
+        row.inplace(part, 0)
     return made
 
 

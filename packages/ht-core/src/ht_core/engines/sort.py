@@ -28,6 +28,8 @@ from ht_comm import Communicator
 #: Most counts in one round of the search for cuts.
 _COUNTS = 1 << 16
 _TILE = 1 << 20
+#: Keys by which it is seen whether leading bits tell keys apart.
+FEW = 1 << 10
 _MAX = torch.iinfo(torch.int64).max
 
 # -- local kernels ----------------------------------------------------------------------------------------------
@@ -69,12 +71,17 @@ def _argsort_by_keys(keys: torch.Tensor) -> torch.Tensor:
 def _argsort_by_leading_bits(keys: torch.Tensor) -> torch.Tensor:
     """Sort a vector by as many leading bits as fit into a word with the place, then those that have these in common."""
     n = len(keys)
-    packed = sort_rows(with_leading_bits(keys, 0, n, *torch.stack(torch.aminmax(keys)).tolist()))
+    bounds = torch.stack(torch.aminmax(keys)).tolist()
+    if not do_leading_bits(keys[:: max(n // FEW, 1)], n, *bounds):
+        return _argsort_by_keys(keys)
+    packed = sort_rows(with_leading_bits(keys, 0, n, *bounds))
     slots = torch.from_numpy(np.flatnonzero(ties_of_leading_bits(packed, n).numpy()))
     order = index_of(packed, n)
     if len(slots):  # groups of them follow each other in the order of their keys already
         places = order[slots]
-        order[slots] = places[_argsort_by_keys(keys[places])]
+        tied = keys[places]
+        if not is_ascending(tied):
+            order[slots] = places[_argsort_by_keys(tied)]
     return order
 
 
@@ -123,11 +130,22 @@ def with_index(
 
 def with_leading_bits(keys: torch.Tensor, offset: int, n: int, least: int, most: int) -> torch.Tensor:
     """Return words as :func:`with_index` does of a vector in [least, most], without the last bits of the keys."""
+    bits, shift = index_bits(n), _last_bits(n, least, most)
+    words = keys.bitwise_right_shift(shift).sub_(least >> shift).bitwise_left_shift_(bits)
+    return words.bitwise_or_(torch.arange(offset, offset + len(keys), device=keys.device))
+
+
+def do_leading_bits(sample: torch.Tensor, n: int, least: int, most: int) -> bool:
+    """Tell whether leading bits tell apart most keys of a sample that differ."""
+    found = sample.unique()
+    return 2 * len((found >> _last_bits(n, least, most)).unique()) > len(found)
+
+
+def _last_bits(n: int, least: int, most: int) -> int:
     bits, shift = index_bits(n), 0
     while ((most >> shift) - (least >> shift)).bit_length() + bits > 63:
         shift += 1
-    words = keys.bitwise_right_shift(shift).sub_(least >> shift).bitwise_left_shift_(bits)
-    return words.bitwise_or_(torch.arange(offset, offset + len(keys), device=keys.device))
+    return shift
 
 
 def ties_of_leading_bits(words: torch.Tensor, n: int) -> torch.Tensor:
@@ -140,6 +158,12 @@ def ties_of_leading_bits(words: torch.Tensor, n: int) -> torch.Tensor:
         tied[at : at + len(same)] |= same
         tied[at + 1 : at + 1 + len(same)] |= same
     return tied
+
+
+def is_ascending(keys: torch.Tensor) -> bool:
+    """Tell whether no key of a vector is less than the one before."""
+    tiles = (keys[at : at + _TILE + 1] for at in range(0, len(keys) - 1, _TILE))
+    return all(bool((tile[:-1] <= tile[1:]).all()) for tile in tiles)
 
 
 def index_of(words: torch.Tensor, n: int) -> torch.Tensor:

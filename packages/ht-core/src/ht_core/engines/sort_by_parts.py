@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -30,10 +30,13 @@ from ht_comm import Communicator
 from .gather import by_owner, exchange_counts
 from .index_local import true_places
 from .sort import (
+    FEW,
     carry_by_words,
+    do_leading_bits,
     find_places,
     index_bits,
     index_of,
+    is_ascending,
     is_on_host,
     merge_over_ranks,
     send_pieces,
@@ -119,9 +122,10 @@ def order_over_ranks(
     is emptied.
 
     *Distribution*: collective. For one word as :func:`sort_over_ranks`, and one allreduce of the extremes of 64-bit
-    keys; where key and place do not fit, or for several words, as ``carry_by_words``. With leading bits two allgathers
-    of four integers more, and if any keys have them in common, of these the places to the owners, the keys back, and
-    as ``carry_by_words``.
+    keys; where key and place do not fit, or for several words, as ``carry_by_words``. An allgather of
+    8 KiB tells whether leading bits do; with them two allgathers of four integers more, and if any keys have them in
+    common, of these the places to the owners, the keys back, one more such allgather, and as ``carry_by_words`` unless
+    they are in order, as equal keys are.
     """
     offset, n = sum(counts[: comm.rank]), sum(counts)
     if len(words) == 1:
@@ -133,36 +137,50 @@ def order_over_ranks(
             words.clear()
             return index_of(sort_over_ranks(packed, counts, comm), n)
         if words[0].itemsize == 8 and _is_long(words[0], counts, comm):
-            return _order_by_leading_bits(words.pop(), counts, least, most, comm)
+            sample, _ = _sample(words[0][0], counts, max(FEW // comm.size, 1), comm)
+            if do_leading_bits(sample, n, least, most):
+                return _order_by_leading_bits(words, counts, least, most, comm)
     places = torch.arange(offset, offset + counts[comm.rank], device=words[0].device).expand(words[0].shape)
     return carry_by_words(words, [places], counts, comm)[0]
 
 
 def _order_by_leading_bits(
-    keys: torch.Tensor, counts: Sequence[int], least: int, most: int, comm: Communicator
+    words: list[torch.Tensor], counts: Sequence[int], least: int, most: int, comm: Communicator
 ) -> torch.Tensor:
-    """Return the order of one column of keys in [least, most], which do not fit into a word with their places."""
-    n = sum(counts)
-    packed = with_leading_bits(keys[0], sum(counts[: comm.rank]), n, least, most)
+    """Return the order of one column of keys in [least, most], which do not fit into a word with their places.
+
+    `words` holds the keys, and is emptied, so that memory is given back as early as can be.
+    """
+    n, (keys,) = sum(counts), words.pop()
+    packed = with_leading_bits(keys, sum(counts[: comm.rank]), n, least, most)
     packed = sort_over_ranks(packed[None], counts, comm)[0]
     # The leading bits of the neighbours on other ranks, and how many here have theirs in common with others.
     tied = ties_of_leading_bits(packed, n)
     bits = index_bits(n)
     ends = [int(packed[0]) >> bits, int(packed[-1]) >> bits] if len(packed) else [0, 0]
-    ends = comm.allgather(torch.tensor([len(packed), *ends], device=keys.device)).view(-1, 3).tolist()
+    ends = comm.allgather(torch.tensor([len(packed), *ends], device=tied.device)).view(-1, 3).tolist()
     held = [r for r, end in enumerate(ends) if end[0]]
     if len(packed):
         at = held.index(comm.rank)
         tied[0] |= at > 0 and ends[held[at - 1]][2] == ends[comm.rank][1]
         tied[-1] |= at + 1 < len(held) and ends[held[at + 1]][1] == ends[comm.rank][2]
-    slots = true_places(tied)
     order = index_of(packed, n)
-    tied_counts = exchange_counts(len(slots), comm, keys.device)
+    places = order[true_places(tied)]
+    tied_counts = exchange_counts(len(places), comm, tied.device)
     if sum(tied_counts):
-        places = order[slots]
-        carried = [_look_up(keys[0], places, counts, comm)[None]]
-        order[slots] = carry_by_words(carried, [places[None]], tied_counts, comm)[0][0]
+        carried = [_look_up(keys, places, counts, comm)[None]]
+        del keys
+        if not _are_ascending(carried[0][0], comm):
+            order[true_places(tied)] = carry_by_words(carried, [places[None]], tied_counts, comm)[0][0]
     return order[None]
+
+
+def _are_ascending(keys: torch.Tensor, comm: Communicator) -> bool:
+    """Tell whether a vector that lies on the ranks one part after the other is sorted. One allgather."""
+    ends = [len(keys), is_ascending(keys), *(keys[[0, -1]].tolist() if len(keys) else (0, 0))]
+    ends = comm.allgather(torch.tensor(ends, device=keys.device)).view(-1, 4).tolist()
+    held = [end for end in ends if end[0]]
+    return all(end[1] for end in held) and all(a[3] <= b[2] for a, b in pairwise(held))
 
 
 def _look_up(
@@ -212,14 +230,8 @@ def _intervals(
 ) -> list[tuple[int, int]]:
     """Return disjoint ascending intervals of keys that hold the keys at places `edges` almost surely."""
     share = max(SAMPLED // comm.size, LEAST)
-    sample = torch.zeros(share, dtype=torch.int64, device=keys.device)
-    if keys.numel():
-        generator = torch.Generator().manual_seed(comm.rank)
-        sample.copy_(keys[torch.randint(keys.numel(), (share,), generator=generator).to(keys.device)])
-    pool = comm.allgather(sample).cpu().reshape(comm.size, share)
     # A key of rank r stands for counts[r] / share keys; all in multiples of 1 / share, so that integers do.
-    weights = torch.tensor(counts)[:, None].expand(comm.size, share)
-    pool, weights = pool[weights > 0], weights[weights > 0]
+    pool, weights = _sample(keys, counts, share, comm)
     pool, order = pool.sort(stable=True)
     reached = weights[order].cumsum(0)
     # Four standard deviations of the place of a sampled key: sum of counts**2 / 4 share, at most.
@@ -235,6 +247,19 @@ def _intervals(
         else:
             intervals.append((lo, hi))
     return intervals
+
+
+def _sample(
+    keys: torch.Tensor, counts: Sequence[int], share: int, comm: Communicator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `share` random keys of every rank that has any, and how many keys their rank has. One allgather."""
+    sample = torch.zeros(share, dtype=torch.int64, device=keys.device)
+    if keys.numel():
+        generator = torch.Generator().manual_seed(comm.rank)
+        sample.copy_(keys[torch.randint(keys.numel(), (share,), generator=generator).to(keys.device)])
+    pool = comm.allgather(sample).cpu().reshape(comm.size, share)
+    weights = torch.tensor(counts)[:, None].expand(comm.size, share)
+    return pool[weights > 0], weights[weights > 0]
 
 
 def _divide(keys: torch.Tensor, intervals: list[tuple[int, int]]) -> list[int]:
