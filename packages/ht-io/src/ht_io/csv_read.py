@@ -120,8 +120,8 @@ def load_csv_from_folder(
     ------
     FileNotFoundError, NotADirectoryError
         The folder is absent or has no such file.
-
-    Others as :func:`load_csv`; the same on all ranks.
+    Exception
+        As :func:`load_csv`; the same on all ranks.
 
     Examples
     --------

@@ -56,8 +56,8 @@ def load_multiple_hdf5(
         The folder, or a file in it, is absent.
     LayoutError
         The data sets do not fit together.
-
-    Others as :func:`load_hdf5`; the same on all ranks.
+    Exception
+        As :func:`load_hdf5`; the same on all ranks.
 
     Examples
     --------

@@ -89,8 +89,8 @@ def attributes(
     ------
     KeyError
         There is no such array; the text lists those there are.
-
-    Others as :func:`inspect`.
+    Exception
+        As :func:`inspect`.
 
     Examples
     --------

@@ -128,8 +128,8 @@ def load_npy_from_path(
         The folder, or a file in it, is absent.
     LayoutError
         The arrays do not fit together.
-
-    Others as :func:`load_npy`; the same on all ranks.
+    Exception
+        As :func:`load_npy`; the same on all ranks.
 
     Examples
     --------

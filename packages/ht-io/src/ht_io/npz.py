@@ -67,8 +67,8 @@ def load_npz(
     ------
     KeyError
         There is no such array; the text lists those there are.
-
-    Others as :func:`load_npy`; the same on all ranks.
+    Exception
+        As :func:`load_npy`; the same on all ranks.
 
     Examples
     --------

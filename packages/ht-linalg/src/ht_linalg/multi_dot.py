@@ -87,7 +87,7 @@ def matrix_power(a: object, n: int, /) -> DNDarray:
     a : array_like, shape (..., m, m)
     n : int
 
-    *Distribution*: split as `a`; at most 2 log2 |n| products of :func:`ht_linalg.matmul`, and one :func:`inv`.
+    *Distribution*: split as `a`; at most 2 log2 ``abs(n)`` products of :func:`ht_linalg.matmul`, and one :func:`inv`.
 
     Raises
     ------

@@ -19,9 +19,12 @@ def tensorsolve(a: object, b: object, axes: tuple[int, ...] | None = None) -> DN
     a : array_like, shape b.shape + x.shape
         With as many elements in the axes of `b` as in those of x.
     b : array_like
+        The right side, of any shape.
     axes : tuple of int, optional
         Axes of `a` that are moved to its end first.
 
+    Notes
+    -----
     *Distribution*: `a` is reshaped to a matrix (no message where the first axis, or none, is split), then
     :func:`ht_linalg.solve`; x is reshaped from a vector that is split as `b` is.
 
