@@ -308,7 +308,9 @@ def pretend_small(monkeypatch, size):
         return pwrite(handle, data[: size - offset], offset)  # the last write before the end is a short one
 
     monkeypatch.setattr(os, "pwrite", limited_pwrite)
-    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_bavail=size // 4096, f_frsize=4096))
+    monkeypatch.setattr(
+        os, "statvfs", lambda folder: SimpleNamespace(f_bavail=size // 4096, f_frsize=4096, f_flag=0)
+    )
 
 
 def test_full_disk_as_pretended(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def make_dataset(file: h5py.File, item: Item, mode: str, op: str) -> h5py.Datase
         return _grow_dataset(file, item, op)
     _make_room(file, item.name, mode, op)
     shape = item.layout.shape if not item.is_scalar else ()
-    if item.compression is not None and item.level is None:  # whoever writes it
+    if item.chunks and item.compression is not None and item.level is None:  # whoever writes it
         made = file.create_dataset(
             item.name,
             shape,

@@ -91,8 +91,9 @@ def save_hdf5(
         steps. It grows as far as its `maxshape` allows; gaps are fill value.
     engine : {"auto", "posix", "mpio"}, optional
         "posix": as the table of the package's README says. "mpio": through parallel HDF5, where h5py is built
-        with it. "auto", which the environment variable ``HT_IO_ENGINE`` can change: "mpio" for what ranks
-        would write in turns, if it is there, and "posix" for the rest, which was not slower anywhere.
+        with it, except for filters other than gzip and additions to chunked data sets. "auto", which the environment
+        variable ``HT_IO_ENGINE`` can change: "mpio" for additions to contiguous data sets, if it is there, and "posix"
+        for the rest, which was not slower anywhere.
 
     Distribution
     ------------

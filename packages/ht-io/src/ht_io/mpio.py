@@ -34,14 +34,25 @@ def choose_engine(items: list[Item], engine: str | None, comm: Communicator, op:
     if engine == "posix":
         return items
     wanted = ("turns",) if engine == "auto" else ("raw", "chunks", "turns")
-    if not any(item.method in wanted for item in items) or comm.handle is None:
+    chosen = [item.method in wanted and not _has_other_filter(item) for item in items]
+    if not any(chosen) or comm.handle is None:
         return items  # threads and single processes have no MPI to hand to HDF5
     obstacle = _obstacle()
     if obstacle is not None:
         if engine == "mpio":
             raise ValueError(f"{op}: engine must be 'auto' or 'posix' here, got 'mpio': {obstacle}")
         return items
-    return [replace(item, method="mpio") if item.method in wanted else item for item in items]
+    return [replace(item, method="mpio") if is_chosen else item for item, is_chosen in zip(items, chosen)]
+
+
+def _has_other_filter(item: Item) -> bool:
+    """Tell whether the data set has, or may have, other filters than gzip.
+
+    LZF came out unreadable from parallel HDF5 1.10, presumably chunks that it leaves as they are.
+    """
+    if item.place is not None:
+        return item.chunks is not None
+    return item.chunks is not None and item.compression is not None and item.level is None
 
 
 def _obstacle() -> str | None:
