@@ -337,6 +337,7 @@ ENGINES: dict[str, tuple[list[str], list[Mutation]]] = {
                 ("ties before", "tied[0] |= at > 0 and", "tied[0] |= False and"),
                 ("ties behind", "tied[-1] |= at + 1 < len(held) and", "tied[-1] |= False and"),
                 ("order over ranks", "and all(a[3] <= b[2] for a, b in pairwise(held))", ""),
+                ("order on a rank", "all(end[1] for end in held) and ", ""),
                 ("keys that wait", "torch.cat([waiting, moved]) if len(waiting) else moved", "moved"),
                 ("places of owners", "- sum(counts[: comm.rank])\n    told", "\n    told"),
             ),
