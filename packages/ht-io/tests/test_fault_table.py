@@ -16,7 +16,6 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
-import scipy.io
 import torch
 import zarr
 from ht_comm import spmd
@@ -161,9 +160,9 @@ def put_text(form, folder):
             file.createDimension("n", 2)
             file.createVariable("x", str, ("n",))[:] = words.astype(object)
     elif form == "classic NetCDF":
-        with scipy.io.netcdf_file(path, "w") as file:
+        with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
             file.createDimension("n", 4)
-            file.createVariable("x", "c", ("n",))[:] = b"word"
+            file.createVariable("x", "S1", ("n",))[:] = np.array(list("word"), dtype="S1")
     elif form == "npy":
         np.save(path, words.astype(object), allow_pickle=True)
     elif form == "npz":
