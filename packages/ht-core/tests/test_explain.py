@@ -1,9 +1,9 @@
 """What `explain` tells against what `comm.trace()` counts; the memory budget."""
 
+import importlib.util
 import tracemalloc
 
 import ht_core as ht
-import ht_linalg  # noqa: F401
 import numpy as np
 import pytest
 import torch
@@ -35,11 +35,14 @@ EXACT = {
     "concatenate": lambda x, y: ht.concatenate([x, x]),
     "reshape": lambda x, y: x.reshape(4, 9),
     "transpose": lambda x, y: x.T.resplit(0),
-    "matmul": lambda x, y: x.T @ y,
-    "gram": lambda x, y: x.T @ x,
-    "outer product": lambda x, y: x @ y.T,
     "chain": lambda x, y: ((x - x.mean(axis=0)) / x.std(axis=0)).resplit(1).sum(axis=1),
 }
+if importlib.util.find_spec("ht_linalg") is not None:  # products are its own
+    EXACT |= {
+        "matmul": lambda x, y: x.T @ y,
+        "gram": lambda x, y: x.T @ x,
+        "outer product": lambda x, y: x @ y.T,
+    }
 SPLITS = {0: {2: (4, 5), 3: (2, 0, 7), 4: (1, 3, 3, 2)}, 1: {2: (3, 1), 3: (2, 1, 1), 4: (0, 1, 1, 2)}}
 
 
@@ -75,7 +78,8 @@ def test_explain_counts_what_processes_send(comm):
     values = np.ones((600, 700))  # long enough to be read
     x = ht.array(values, split=0, comm=comm)
     y = ht.array(values.T.copy(), split=1, comm=comm)
-    for name in ("resplit", "gather", "numpy", "transpose", "concatenate", "row", "mean of axis", "gram"):
+    names = ("resplit", "gather", "numpy", "transpose", "concatenate", "row", "mean of axis", "gram")
+    for name in filter(EXACT.__contains__, names):
         plan = ht.explain(EXACT[name], x, y)
         with comm.trace() as sent:
             EXACT[name](x, y)
